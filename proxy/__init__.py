@@ -1,0 +1,3 @@
+"""Tidegate: a sidecar reverse proxy that enforces resilience from one file."""
+
+__version__ = "0.1.0"

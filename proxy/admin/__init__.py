@@ -1,0 +1,1 @@
+"""The admin and health listeners: they read snapshots and never touch the data path."""

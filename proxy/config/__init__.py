@@ -1,0 +1,1 @@
+"""policies.yaml: types, model, loader, watcher."""

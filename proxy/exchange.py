@@ -1,0 +1,199 @@
+"""The nouns of the data path: Request, Response, Exchange, and the one verb, `Handler.handle`."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from proxy.config.model import RouteConfig
+    from proxy.telemetry.events import Decision
+
+RawHeaders = Sequence[tuple[bytes, bytes]]
+"""Header fields in the spelling and order of the wire."""
+
+
+class Body(Protocol):
+    """A body that arrives in pieces; reading applies backpressure to its sender."""
+
+    async def read(self) -> bytes:
+        """The next piece, b"" once after the last.
+
+        Raises ProxyError when the body cannot be completed: what was read so far must not pass for the whole.
+        """
+        ...
+
+
+class RequestBody(Body, Protocol):
+    """The client's body. The first read admits it: only then is `100 Continue` sent."""
+
+    @property
+    def content_length(self) -> int | None:
+        """Declared length in bytes; None for chunked."""
+        ...
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the last byte has been read from the client."""
+        ...
+
+
+class Request:
+    """The client's request as it came, checked but not changed. Paths are text decoded with surrogateescape."""
+
+    __slots__ = ("body", "headers", "method", "path", "query", "raw_headers", "target", "upgrade", "version")
+
+    def __init__(
+        self,
+        method: str,
+        target: str,
+        raw_headers: RawHeaders,
+        headers: Mapping[str, str],
+        *,
+        body: RequestBody | None = None,
+        version: tuple[int, int] = (1, 1),
+        upgrade: bool = False,
+    ) -> None:
+        self.method = method
+        self.target = target
+        """Origin form, byte for byte: path and query."""
+        self.path, mark, query = target.partition("?")
+        self.query: str | None = query if mark else None
+        self.raw_headers = raw_headers
+        self.headers = headers
+        """Case-insensitive view (multidict)."""
+        self.body = body
+        """None when the message declares no body."""
+        self.version = version
+        self.upgrade = upgrade
+        """Whether the client asks to switch protocols."""
+
+
+class Tunnel(Protocol):
+    """The upstream side of a connection that switched protocols (101)."""
+
+    async def read(self) -> bytes:
+        """Bytes from the upstream, b"" at its end. Raises ProxyError."""
+        ...
+
+    async def write(self, data: bytes) -> None:
+        """Send bytes to the upstream; waits while its buffer is full. Raises ProxyError."""
+        ...
+
+    def write_eof(self) -> None:
+        """The client sends no more."""
+        ...
+
+
+class Response:
+    """What travels back up. Whoever discards one must close it.
+
+    `headers` are end-to-end fields in wire order, Content-Length included where it is known; the edge adds the
+    hop-by-hop ones. `body` is bytes when complete in memory, else a Body.
+    """
+
+    __slots__ = ("_on_close", "body", "headers", "reason", "status", "tunnel")
+
+    def __init__(
+        self,
+        status: int,
+        headers: list[tuple[bytes, bytes]],
+        body: "bytes | Body" = b"",
+        *,
+        reason: bytes = b"",
+        tunnel: Tunnel | None = None,
+    ) -> None:
+        self.status = status
+        self.reason = reason
+        self.headers = headers
+        self.body = body
+        self.tunnel = tunnel
+        """Set on a 101: the edge then copies bytes both ways until either side ends."""
+        self._on_close: list[Callable[[], None]] | None = None
+
+    def on_close(self, release: Callable[[], None]) -> None:
+        """Have `release` called once when the response is closed, last registered first."""
+        if self._on_close is None:
+            self._on_close = [release]
+        else:
+            self._on_close.append(release)
+
+    def close(self) -> None:
+        """Give back everything that lives as long as the body. Idempotent; never raises on a half-read body."""
+        callbacks, self._on_close = self._on_close, None
+        if callbacks is not None:
+            for release in reversed(callbacks):
+                release()
+
+
+class Exchange:
+    """One request and all that is known about it on its way through the policies. Times are `loop.time()` seconds."""
+
+    __slots__ = (
+        "attempt",
+        "attempt_deadline",
+        "bytes_in",
+        "bytes_out",
+        "client_ip",
+        "deadline",
+        "decisions",
+        "error",
+        "first_byte_deadline",
+        "forwarded",
+        "params",
+        "received_deadline",
+        "request",
+        "request_id",
+        "route",
+        "scheme",
+        "started",
+        "upstream_endpoint",
+        "upstream_name",
+        "upstream_seconds",
+        "upstream_status",
+        "wall_started",
+    )
+
+    def __init__(self, request: Request, route: "RouteConfig", started: float) -> None:
+        self.request = request
+        self.route = route
+        self.started = started
+        self.wall_started = 0.0
+        """Unix time, for the log only."""
+        self.params: Mapping[str, str] = {}
+        """Path parameters, raw (still percent-encoded)."""
+        self.client_ip = ""
+        self.scheme = "http"
+        self.request_id = ""
+        self.forwarded: RawHeaders = ()
+        """Fields that the edge adds for the upstream: forwarding chain, request id, Via."""
+        self.deadline: float | None = None
+        """When the exchange must have ended, body included; None: no total limit."""
+        self.attempt_deadline: float | None = None
+        self.first_byte_deadline: float | None = None
+        self.received_deadline = False
+        """Whether `deadline` came from a trusted caller."""
+        self.attempt = 0
+        """Number of the current attempt, from 1; 0 before the first."""
+        self.upstream_name = ""
+        self.upstream_endpoint = ""
+        self.upstream_status = 0
+        self.upstream_seconds = 0.0
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.error: Exception | None = None
+        """The error that ended the exchange, for log and metrics."""
+        self.decisions: list[Decision] | None = None
+
+    def decide(self, decision: "Decision") -> None:
+        """Record what a policy decided; it appears in the access log and the metrics."""
+        if self.decisions is None:
+            self.decisions = [decision]
+        else:
+            self.decisions.append(decision)
+
+
+class Handler(Protocol):
+    """Anything that answers an exchange: the upstream, or a policy around another handler."""
+
+    async def handle(self, exchange: Exchange) -> Response:
+        """Answer, or raise ProxyError. On success the caller owns the response and closes it."""
+        ...

@@ -1,0 +1,1 @@
+"""One thin async layer a file: ask the decision object, act, report."""

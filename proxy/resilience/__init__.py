@@ -1,0 +1,1 @@
+"""Pure decision objects: no I/O, no clock of their own."""

@@ -1,0 +1,1 @@
+"""A property API with faults on demand, to try Tidegate against."""
