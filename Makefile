@@ -2,19 +2,63 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 VENV ?= .venv
-PYTHON ?= $(shell for v in 3.13 3.12 3.11 3; do p=$$(command -v python$$v) && "$$p" -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && { echo "$$p"; exit; }; done)
 BIN := $(VENV)/bin
+PYTHON ?= $(shell for v in 3.13 3.12 3.11; do \
+	p=$$(command -v python$$v) && "$$p" -c 'import venv, ensurepip' 2>/dev/null && { echo "$$p"; exit; }; done; \
+	p=$$(command -v python3) && "$$p" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+	2>/dev/null && echo "$$p")
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+TESTS ?= tests
 
 .PHONY: help install run test check bench load image clean lock
 
 help: ## Show the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(VENV)/.installed ## Make .venv with the pinned dependencies and .venv/bin/tidegate
 
 $(VENV)/.installed: requirements.lock pyproject.toml
-	@test -n "$(PYTHON)" || { echo "no Python 3.11 to 3.13 found: install one, or say make PYTHON=/path/to/python3.13"; exit 1; }
-	"$(PYTHON)" -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 to 3.13 found. Install one, or name it: make PYTHON=/path/to/python3.13"; exit 1; }
+	"$(PYTHON)" -m venv --clear $(VENV)
+	$(PIP) install --require-hashes -r requirements.lock
+	$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
+
+run: install ## Stub and sidecar side by side: http://localhost:8080/properties/1 (Ctrl-C stops both)
+	@exec $(BIN)/python -m upstream_stub.demo
+
+test: install ## All tests, with the coverage gates
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest $(TESTS)
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report --fail-under=95
+	$(BIN)/python -m coverage report --fail-under=100 --include='proxy/resilience/*,proxy/protocol/*'
+
+check: install ## Style, types, layering, configuration
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/tidegate check policies.yaml
+
+bench: install ## CPU per request beside a naive proxy, nginx and Envoy; writes docs/performance.md
+	$(PIP) install --require-hashes -r requirements-bench.lock
+	$(BIN)/python -m bench
+
+load: install ## 100 requests a second through stub and sidecar with k6
+	$(BIN)/python k6/run.py smoke
+
+image: ## Build the container image (docker, podman or buildah)
+	@builder=$$(command -v docker || command -v podman || command -v buildah) && "$$builder" build -t tidegate .
+
+lock: ## Pin the dependencies anew (needs uv)
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --quiet \
+		--extra stub --group dev -o requirements.lock pyproject.toml
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --quiet \
+		--extra stub -o requirements-runtime.lock pyproject.toml
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --quiet \
+		--group bench -o requirements-bench.lock
+
+clean: ## Remove what the other targets made
+	rm -rf .venv .venv-* build dist *.egg-info .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

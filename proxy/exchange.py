@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from proxy.config.model import RouteConfig
     from proxy.telemetry.events import Decision
+    from proxy.watchdog import Watchdog
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 """Header fields in the spelling and order of the wire."""
@@ -31,6 +32,11 @@ class RequestBody(Body, Protocol):
         ...
 
     @property
+    def received(self) -> int:
+        """Bytes read so far, without framing."""
+        ...
+
+    @property
     def is_complete(self) -> bool:
         """Whether the last byte has been read from the client."""
         ...
@@ -39,7 +45,18 @@ class RequestBody(Body, Protocol):
 class Request:
     """The client's request as it came, checked but not changed. Paths are text decoded with surrogateescape."""
 
-    __slots__ = ("body", "headers", "method", "path", "query", "raw_headers", "target", "upgrade", "version")
+    __slots__ = (
+        "authority",
+        "body",
+        "headers",
+        "method",
+        "path",
+        "query",
+        "raw_headers",
+        "target",
+        "upgrade",
+        "version",
+    )
 
     def __init__(
         self,
@@ -48,6 +65,7 @@ class Request:
         raw_headers: RawHeaders,
         headers: Mapping[str, str],
         *,
+        authority: str = "",
         body: RequestBody | None = None,
         version: tuple[int, int] = (1, 1),
         upgrade: bool = False,
@@ -60,6 +78,8 @@ class Request:
         self.raw_headers = raw_headers
         self.headers = headers
         """Case-insensitive view (multidict)."""
+        self.authority = authority
+        """Effective host and port: of an absolute target, else of Host (RFC 9112 section 3.3)."""
         self.body = body
         """None when the message declares no body."""
         self.version = version
@@ -125,12 +145,11 @@ class Response:
 
 
 class Exchange:
-    """One request and all that is known about it on its way through the policies. Times are `loop.time()` seconds."""
+    """One request and all that is known about it on its way through the policies. Times are `time.monotonic()` seconds."""
 
     __slots__ = (
         "attempt",
         "attempt_deadline",
-        "bytes_in",
         "bytes_out",
         "client_ip",
         "deadline",
@@ -150,6 +169,7 @@ class Exchange:
         "upstream_seconds",
         "upstream_status",
         "wall_started",
+        "watchdog",
     )
 
     def __init__(self, request: Request, route: "RouteConfig", started: float) -> None:
@@ -166,22 +186,29 @@ class Exchange:
         self.forwarded: RawHeaders = ()
         """Fields that the edge adds for the upstream: forwarding chain, request id, Via."""
         self.deadline: float | None = None
-        """When the exchange must have ended, body included; None: no total limit."""
+        """When the exchange must have ended, body included; None: no total limit, or none any more (event streams)."""
         self.attempt_deadline: float | None = None
         self.first_byte_deadline: float | None = None
         self.received_deadline = False
         """Whether `deadline` came from a trusted caller."""
+        self.watchdog: Watchdog | None = None
+        """Cancels this exchange's task; the edge lends its connection's."""
         self.attempt = 0
         """Number of the current attempt, from 1; 0 before the first."""
         self.upstream_name = ""
         self.upstream_endpoint = ""
         self.upstream_status = 0
         self.upstream_seconds = 0.0
-        self.bytes_in = 0
         self.bytes_out = 0
         self.error: Exception | None = None
         """The error that ended the exchange, for log and metrics."""
         self.decisions: list[Decision] | None = None
+
+    @property
+    def bytes_in(self) -> int:
+        """Body bytes read from the client."""
+        body = self.request.body
+        return 0 if body is None else body.received
 
     def decide(self, decision: "Decision") -> None:
         """Record what a policy decided; it appears in the access log and the metrics."""

@@ -1,22 +1,48 @@
-"""policies.yaml as frozen pydantic models. Durations are float seconds, sizes are int bytes, `None` means off."""
+"""policies.yaml, resolved, as frozen pydantic models.
 
-from typing import Annotated, Literal
+Durations are float seconds, sizes are int bytes, `None` means off. Where a section looks the same in the file, its
+class is also what the file is checked against; the rest of the file's form is in `forms`.
+"""
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Annotated, Literal, Self
 
-from proxy.config.types import ByteSize, Cidr, Duration, ListenAddress, OffAble, Secret, UpstreamUrl
+from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+
+from proxy.config.presets import ProfileName
+from proxy.config.types import (
+    AccessLog,
+    Authority,
+    ByteSize,
+    Cidr,
+    Count,
+    Delay,
+    Duration,
+    FilePath,
+    Flag,
+    HeaderName,
+    HeaderValue,
+    HostChoice,
+    HostName,
+    ListenAddress,
+    Name,
+    OffAble,
+    Secret,
+    UpstreamUrl,
+    UrlPath,
+    empty_is_none,
+)
 
 
 class Model(BaseModel):
     """Base of every section: unknown keys are errors, nothing changes after load."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
 
 class Limits(Model):
     """What one client may cost. See docs/limits.md."""
 
-    max_connections: Annotated[int, Field(ge=1)] = 4096
+    max_connections: Count = 4096
     max_head: ByteSize = 32 * 1024
     max_body: OffAble[ByteSize] = 100 * 1024 * 1024
     header_timeout: Duration = 10.0
@@ -31,85 +57,123 @@ class AdminConfig(Model):
     """The admin listener. A bind beyond loopback needs `token` or `allow`."""
 
     listen: ListenAddress = ListenAddress("127.0.0.1", 9901)
-    token: Secret | None = None
+    token: Annotated[Secret | None, BeforeValidator(empty_is_none)] = None
+    """Empty when a variable is empty: then there is none."""
     allow: tuple[Cidr, ...] = ()
+
+
+def _admin_short_form(value: object) -> object:
+    return {"listen": value} if isinstance(value, str) else value
+
+
+def _health_short_form(value: object) -> object:
+    return {"path": value} if isinstance(value, str) else value
 
 
 class ServerConfig(Model):
     """Listeners and limits; `listen`, `admin.listen` and `health` need a restart to change."""
 
-    listen: ListenAddress = ListenAddress("0.0.0.0", 8080)
-    admin: OffAble[AdminConfig] = AdminConfig()
+    listen: ListenAddress = ListenAddress("0.0.0.0", 8080)  # noqa: S104 - a proxy is there to be reached
+    admin: OffAble[
+        Annotated[AdminConfig, BeforeValidator(_admin_short_form, json_schema_input_type=AdminConfig | ListenAddress)]
+    ] = AdminConfig()
     health: OffAble[ListenAddress] = None
-    hosts: tuple[str, ...] = ()
+    """A second, read-only listener with /metrics, /healthz and /readyz."""
+    hosts: tuple[Authority, ...] = ()
+    """The authorities served; others get 421. Without a port: on every port. Empty: any."""
     trusted_proxies: tuple[Cidr, ...] = ()
-    drain: Duration = 15.0
-    ready_needs_upstream: bool = False
+    """Whose forwarding header fields are believed: single proxies, never a network that clients share."""
+    drain: Delay = 15.0
+    """How long requests may go on after SIGTERM."""
+    ready_needs_upstream: Flag = False
     limits: Limits = Limits()
-    access_log: OffAble[str] = "stdout"
+    access_log: OffAble[AccessLog] = "stdout"
     """`stdout`, `stderr`, `off` or a file's path."""
     slow_request: OffAble[Duration] = 5.0
+    """A request that takes longer is logged as slow."""
+    workers: Literal[1] = 1
 
 
 class HealthCheck(Model):
     """Active checks: one GET per interval and endpoint; 2xx and 3xx are healthy."""
 
-    path: str = "/health"
+    path: UrlPath = "/health"
     interval: Duration = 5.0
     timeout: Duration = 1.0
-    unhealthy_after: Annotated[int, Field(ge=1)] = 3
-    healthy_after: Annotated[int, Field(ge=1)] = 1
+    unhealthy_after: Count = 3
+    healthy_after: Count = 1
 
 
 class Ejection(Model):
     """Passive ejection: an endpoint that keeps failing is left out for a while, never the last one."""
 
-    consecutive_failures: Annotated[int, Field(ge=1)] = 5
+    consecutive_failures: Count = 5
     duration: Duration = 30.0
     """Times the number of ejections in a row."""
     max_duration: Duration = 300.0
 
 
 class TlsConfig(Model):
-    """TLS towards an upstream. Verification cannot be turned off."""
+    """TLS towards an upstream. Verification cannot be turned off. Paths are relative to the policies file."""
 
-    ca: str | None = None
-    cert: str | None = None
-    key: str | None = None
-    server_name: str | None = None
+    ca: FilePath | None = None
+    cert: FilePath | None = None
+    key: FilePath | None = None
+    server_name: HostName | None = None
 
 
-class UpstreamConfig(Model):
+class UpstreamSettings(Model):
+    """What an upstream has beside its name and endpoints."""
+
+    host: HostChoice = "preserve"
+    """`preserve` (the client's Host), `upstream` (the endpoint's authority) or the text to send."""
+    connect_timeout: Duration = 1.0
+    max_connections: Count = 64
+    idle_timeout: Duration = 4.0
+    """Below the idle timeout of common servers (2 to 5 s), or reuse would race with their close."""
+    max_age: Duration = 60.0
+    """Connections older than this are not used again, so that a change of address is noticed."""
+    health: OffAble[
+        Annotated[HealthCheck, BeforeValidator(_health_short_form, json_schema_input_type=HealthCheck | UrlPath)]
+    ] = None
+    ejection: OffAble[Ejection] = Ejection()
+    tls: TlsConfig = TlsConfig()
+
+
+class UpstreamConfig(UpstreamSettings):
     """One upstream service: `url` and `endpoints` in the file both arrive in `endpoints`."""
 
     name: str
     endpoints: tuple[UpstreamUrl, ...]
-    host: str = "preserve"
-    """`preserve` (the client's Host), `upstream` (the endpoint's authority) or the text to send."""
-    connect_timeout: Duration = 1.0
-    max_connections: Annotated[int, Field(ge=1)] = 64
-    idle_timeout: Duration = 4.0
-    """Below the idle timeout of common servers (2 to 5 s), or reuse would race with their close."""
-    max_age: Duration = 60.0
-    health: OffAble[HealthCheck] = None
-    ejection: OffAble[Ejection] = Ejection()
-    tls: TlsConfig = TlsConfig()
 
 
 class TimeoutConfig(Model):
     """All limits of one route; None: no such limit."""
 
     total: OffAble[Duration] = 30.0
+    """From the complete head of the request to the last byte of the response."""
     attempt: OffAble[Duration] = None
+    """One call of the upstream."""
     first_byte: OffAble[Duration] = None
+    """From the sent request to the first byte of the response."""
     idle: OffAble[Duration] = 60.0
+    """Between two pieces of the response, or of a tunnel."""
 
 
 class HeaderEdit(Model):
     """`set` replaces every field of that name; `remove` deletes."""
 
-    set: dict[str, str] = {}
-    remove: tuple[str, ...] = ()
+    set: dict[HeaderName, HeaderValue] = {}
+    remove: tuple[HeaderName, ...] = ()
+
+    @model_validator(mode="after")
+    def _each_name_once(self) -> Self:
+        seen = set[str]()
+        for name in (*self.set, *self.remove):
+            if name.lower() in seen:
+                raise ValueError(f"the header {name} is named twice: set it or remove it, once")
+            seen.add(name.lower())
+        return self
 
 
 class HeaderEdits(Model):
@@ -126,7 +190,8 @@ class RouteConfig(Model):
     match: tuple[str, ...]
     """`METHOD /template` each; METHOD may be `*`."""
     upstream: str
-    rewrite: str | None = None
+    rewrite: OffAble[str] = None
+    """The path to send instead, from the parameters of the match; None: the client's path."""
     headers: HeaderEdits = HeaderEdits()
     timeout: TimeoutConfig = TimeoutConfig()
 
@@ -134,9 +199,9 @@ class RouteConfig(Model):
 class Config(Model):
     """The whole file, resolved: every route names an upstream that exists and carries all its effective values."""
 
-    profile: Literal["development", "production"] | None = None
+    profile: ProfileName | None = None
     server: ServerConfig = ServerConfig()
-    upstreams: dict[str, UpstreamConfig]
+    upstreams: dict[Name, UpstreamConfig]
     routes: tuple[RouteConfig, ...]
     digest: str
     """SHA-256 of the resolved values, hex; equal digests mean equal behaviour."""

@@ -1,0 +1,248 @@
+"""The composition root: what is made from the configuration, and how it starts, reloads and stops."""
+
+import asyncio
+import contextlib
+import logging
+from pathlib import Path
+from random import Random
+from time import monotonic, time
+from typing import Any
+
+from proxy.admin.server import AdminServer, HealthServer
+from proxy.admin.view import Readiness, RouteView
+from proxy.config.effective import effective
+from proxy.config.loader import Loaded
+from proxy.config.model import Config, RouteConfig, ServerConfig
+from proxy.config.problems import ConfigError
+from proxy.config.watcher import FileWatcher
+from proxy.policies_file import load
+from proxy.runtime import Resources, Runtime
+from proxy.server.edge import Edge
+from proxy.server.listener import Listener
+from proxy.telemetry.access_log import AccessLog, open_access_log
+from proxy.telemetry.build import build_info
+from proxy.telemetry.events import ReloadEvent
+from proxy.telemetry.loop_lag import watch_loop_lag
+from proxy.telemetry.registry import Metrics
+
+log = logging.getLogger("tidegate")
+
+ACCEPT_WHILE_DRAINING = 0.5
+"""Seconds in which new connections are still taken after readiness has failed: load balancers need a moment."""
+CONNECTION_GRACE = 0.5
+"""Seconds for clients to see `Connection: close` before idle connections are closed."""
+
+
+class App:
+    """One Tidegate. `start` may raise ConfigError or OSError, and has then left nothing behind."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._metrics = Metrics(build_info())
+        self._edge: Edge
+        self._access_log: AccessLog
+        self._resources: Resources
+        self._listener: Listener
+        self._admin: AdminServer | None = None
+        self._health: HealthServer | None = None
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._retired: set[asyncio.Task[None]] = set()
+        self._listening = False
+        self._reloading = asyncio.Lock()
+
+    # --- life ---
+
+    async def start(self) -> None:
+        """Load, bind every listener, and be ready."""
+        loaded = self._load()
+        server = loaded.config.server
+        random = Random()  # noqa: S311 - for load balancing, jitter and request ids; no secret depends on it
+        pseudonym = b"tidegate-%b" % random.randbytes(4).hex().encode()
+        self._resources = Resources(asyncio.get_running_loop(), monotonic, random, self._metrics)
+        self._access_log = self._open_log(server)
+        runtime = Runtime.build(loaded.config, self._resources, self._access_log)
+        self._edge = Edge(runtime, self._metrics.server, random.randbytes, pseudonym)
+        try:
+            await self._listen(server)
+        except OSError:
+            await self.stop(drain=0.0)
+            raise
+        self._watch(runtime)
+        self._in_force(loaded.config)
+        self._metrics.server.ready = self._listening = True
+
+    async def stop(self, drain: float = 0.0, accept: float = 0.0) -> None:
+        """Stop taking connections `accept` seconds from now, and end what is under way after `drain` seconds."""
+        edge, metrics = self._edge, self._metrics.server
+        edge.draining = metrics.draining = True
+        metrics.ready = False
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if accept and drain:
+            await asyncio.sleep(min(accept, drain))
+        self._listening = False
+        self._listener.stop()
+        await self._drain(drain)
+        await edge.shutdown(0.0)
+        await edge.runtime.close()
+        await asyncio.gather(*self._retired, return_exceptions=True)
+        for listener in (self._admin, self._health):
+            if listener is not None:
+                await listener.stop()
+        self._access_log.close()
+
+    async def _listen(self, server: ServerConfig) -> None:
+        self._listener = Listener(server.listen, self._edge)
+        if server.admin is not None:
+            self._admin = AdminServer(self, server.admin)
+            await self._admin.start()
+        if server.health is not None:
+            self._health = HealthServer(self, server.health)
+            await self._health.start()
+        await self._listener.start()
+
+    def _watch(self, runtime: Runtime) -> None:
+        runtime.start()
+        self._tasks = [
+            asyncio.create_task(watch_loop_lag(self._metrics.server.lagged, monotonic)),
+            asyncio.create_task(self._reload_on_change()),
+        ]
+
+    async def _drain(self, limit: float) -> None:
+        """Let exchanges end; connections that wait for a request are told by a close when they have had their grace."""
+        edge = self._edge
+        edge.close_tunnels()
+        if not limit:
+            return
+        deadline = monotonic() + limit
+        await asyncio.sleep(min(CONNECTION_GRACE, limit))
+        edge.close_idle()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, deadline - monotonic())):
+                await edge.quiet()
+
+    # --- configuration ---
+
+    async def reload(self) -> ReloadEvent:
+        """Load the file again; what was in force stays when it is refused."""
+        async with self._reloading:
+            try:
+                loaded = self._load()
+                self._replace(loaded.config)
+            except (ConfigError, OSError) as error:
+                event = ReloadEvent(ok=False, digest=self._edge.runtime.config.digest, reason=str(error), at=time())
+                log.error("reload refused, the configuration stays as it was", extra={"problems": event.reason})
+            else:
+                event = ReloadEvent(ok=True, digest=loaded.config.digest, reason="", at=time())
+                log.info("configuration reloaded", extra={"digest": event.digest})
+                self._in_force(loaded.config)
+            self._metrics.server.reloaded(event)
+            return event
+
+    def _load(self) -> Loaded:
+        loaded = load(self._path)
+        for warning in loaded.warnings:
+            log.warning("%s", warning)
+        return loaded
+
+    def _replace(self, config: Config) -> None:
+        old, edge = self._edge.runtime, self._edge
+        if config.digest == old.config.digest:
+            return
+        _warn_of_restart(old.config.server, config.server)
+        access_log = self._access_log
+        if config.server.access_log != old.config.server.access_log:
+            access_log = self._open_log(config.server)
+        edge.runtime = runtime = Runtime.build(config, self._resources, access_log, previous=old)
+        runtime.start()
+        task = asyncio.create_task(self._retire(old, runtime, None if access_log is self._access_log else self._access_log))
+        self._access_log = access_log
+        self._retired.add(task)
+        task.add_done_callback(self._retired.discard)
+
+    async def _retire(self, old: Runtime, successor: Runtime, access_log: AccessLog | None) -> None:
+        await old.close(successor)
+        if access_log is not None:
+            access_log.close()
+
+    async def _reload_on_change(self) -> None:
+        watcher = FileWatcher(self._path)
+        while True:
+            await watcher.changed()
+            await self.reload()
+
+    def _open_log(self, server: ServerConfig) -> AccessLog:
+        access_log = open_access_log(server.access_log)
+        self._metrics.watch_access_log(access_log)
+        return access_log
+
+    def _in_force(self, config: Config) -> None:
+        self._metrics.pools = self._edge.runtime.upstreams
+        self._metrics.server.client_connection_limit = config.server.limits.max_connections
+        self._metrics.server.loaded(config.digest, time())
+
+    def reopen_logs(self) -> None:
+        """Go on in new files: the old ones have been rotated away."""
+        self._access_log.reopen()
+
+    # --- what the admin listener asks (AdminView) ---
+
+    @property
+    def port(self) -> int:
+        """The data port in use."""
+        return self._listener.port
+
+    @property
+    def admin_port(self) -> int:
+        """The admin port in use; 0 without one."""
+        return 0 if self._admin is None else self._admin.port
+
+    @property
+    def drain_limit(self) -> float:
+        """`server.drain` in force, seconds."""
+        return self._edge.runtime.config.server.drain
+
+    def ready(self) -> Readiness:
+        """Ready means: configured, listening and not draining. The upstreams decide only where the file says so."""
+        runtime, draining = self._edge.runtime, self._edge.draining
+        upstreams = {
+            name: [{"endpoint": each.endpoint, "state": each.state} for each in upstream.snapshot()]
+            for name, upstream in runtime.upstreams.items()
+        }
+        down = [name for name, endpoints in upstreams.items() if all(e["state"] != "healthy" for e in endpoints)]
+        reasons = ["draining"] if draining else [] if self._listening else ["not listening"]
+        if runtime.config.server.ready_needs_upstream:
+            reasons += [f"upstream {name} has no healthy endpoint" for name in down]
+        details = {"draining": draining, "config": runtime.config.digest, "upstreams": upstreams}
+        return Readiness(not reasons, tuple(reasons), details)
+
+    def _route_view(self, route: RouteConfig) -> RouteView:
+        metrics = self._metrics.route(route.name)
+        return RouteView(
+            name=route.name,
+            match=route.match,
+            upstream=route.upstream,
+            timeouts=route.timeout.model_dump(),
+            in_flight=metrics.in_flight,
+            statistics=metrics.statistics(),
+        )
+
+    def config(self) -> dict[str, Any]:
+        """The effective configuration, secrets masked."""
+        return effective(self._edge.runtime.config)
+
+    def routes(self) -> list[RouteView]:
+        """The routes in force, in the order of the file."""
+        return [self._route_view(route) for route in self._edge.runtime.config.routes]
+
+    def metrics(self) -> tuple[bytes, str]:
+        """All metrics in the Prometheus text format, and its content type."""
+        return self._metrics.expose()
+
+
+def _warn_of_restart(old: ServerConfig, new: ServerConfig) -> None:
+    """Listeners stay as they are until the process is started again."""
+    for name in ("listen", "admin", "health"):
+        if getattr(old, name) != getattr(new, name):
+            log.warning("server.%s has changed: it takes effect at the next start", name)

@@ -1,0 +1,188 @@
+"""The edge: an incoming message becomes an Exchange, its route's handler answers, the answer is written."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, cast
+
+from aiohttp import EMPTY_PAYLOAD, web
+from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
+from aiohttp.http_writer import StreamWriter
+from aiohttp.web_protocol import ERROR
+
+from proxy.config.model import Limits
+from proxy.errors import ClientDisconnected, ProxyError, RequestTimeout
+from proxy.exchange import Exchange, Handler, Response
+from proxy.runtime import Runtime
+from proxy.server.connection import Answered, Connection, IncomingRequest
+from proxy.server.opening import Opener
+from proxy.server.response_writer import ResponseWriter
+from proxy.server.tunnel import run_tunnel
+from proxy.telemetry.instruments import ServerMetrics
+
+if HttpRequestParser is HttpRequestParserPy:
+    raise ImportError("aiohttp's C parser is missing; its Python fallback is not strict enough to stand at an edge")
+
+UNREAD_LIMIT = 64 * 1024
+"""An unread request body of at most this length is read away, so that the connection can be used again."""
+IDLE_SEARCH = 64
+"""Connections looked at for an idle one when the limit is reached."""
+
+
+class Edge(web.Server):
+    """aiohttp's low-level server with our connections. `runtime` is the one reference that a reload swaps."""
+
+    def __init__(self, runtime: Runtime, metrics: ServerMetrics, random_bytes: Callable[[int], bytes], pseudonym: bytes) -> None:
+        # aiohttp only passes the request from one to the other, and asks the result for `keep_alive`.
+        handler, factory = cast("Any", self.answer), cast("Any", IncomingRequest)
+        super().__init__(handler, request_factory=factory, handler_cancellation=True)
+        self.runtime = runtime
+        self.draining = False
+        self._metrics = metrics
+        self._opener = Opener(random_bytes, pseudonym)
+        self._writer = ResponseWriter(b"1.1 " + pseudonym)
+        self._connected: dict[Connection, None] = {}
+        self._busy = 0
+        self._tasks: set[asyncio.Task[Answered]] = set()
+        self._tunnels: set[asyncio.Task[object]] = set()
+        self._quiet = asyncio.Event()
+
+    def __call__(self) -> Connection:
+        """A protocol for one more client connection."""
+        return Connection(self, self, self._loop)
+
+    # --- connections ---
+
+    @property
+    def limits(self) -> Limits:
+        """The limits in force now."""
+        return self.runtime.config.server.limits
+
+    @property
+    def busy(self) -> int:
+        """Exchanges that have not ended."""
+        return self._busy
+
+    def admit(self, connection: Connection) -> bool:
+        """Whether one more connection may be opened; at the limit the longest open idle one makes room."""
+        limit = self.limits.max_connections
+        if len(self._connected) >= limit and not self._close_an_idle_one():
+            self._metrics.client_connections_refused += 1
+            return False
+        self._connected[connection] = None
+        self._metrics.client_connections = len(self._connected)
+        return True
+
+    def closed(self, connection: Connection) -> None:
+        """The connection is gone."""
+        self._connected.pop(connection, None)
+        self._metrics.client_connections = len(self._connected)
+
+    def close_idle(self) -> None:
+        """Close every connection that waits for a request of which nothing has come."""
+        for connection in list(self._connected):
+            if connection.is_idle:
+                connection.force_close()
+
+    def close_tunnels(self) -> None:
+        """End every tunnel; both sides see an orderly close."""
+        for task in self._tunnels:
+            task.cancel()
+
+    async def quiet(self) -> None:
+        """Wait until no exchange is under way."""
+        while self._busy:
+            self._quiet.clear()
+            await self._quiet.wait()
+
+    def _close_an_idle_one(self) -> bool:
+        for connection, _ in zip(self._connected, range(IDLE_SEARCH), strict=False):
+            if connection.is_idle:
+                self.closed(connection)
+                connection.force_close()
+                return True
+        return False
+
+    # --- exchanges ---
+
+    async def answer(self, incoming: IncomingRequest) -> Answered:
+        """Answer a message. Raises ConnectionError when the connection cannot go on."""
+        exchange, handler = self._opener.open(self.runtime, incoming)
+        return await self._run(incoming, exchange, handler)
+
+    async def refuse(self, incoming: IncomingRequest, error: ProxyError) -> Answered:
+        """Answer a message that could not be parsed."""
+        exchange, handler = self._opener.refusal(self.runtime, incoming, error)
+        return await self._run(incoming, exchange, handler)
+
+    def refuse_slow_head(self, connection: Connection) -> None:
+        """Answer a head that does not get finished, and close."""
+        connection.close()
+        incoming = IncomingRequest(ERROR, EMPTY_PAYLOAD, connection, StreamWriter(connection, self._loop), None)
+        task = self._loop.create_task(self.refuse(incoming, RequestTimeout("The request head arrives too slowly.")))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: connection.force_close())
+
+    async def _run(self, incoming: IncomingRequest, exchange: Exchange, handler: Handler) -> Answered:
+        connection = incoming.connection
+        connection.stall.clear()
+        self._busy += 1
+        response: Response | None = None
+        try:
+            response = await handler.handle(exchange)
+            if response.tunnel is not None:
+                return await self._tunnel(incoming, exchange, response)
+            keep_alive = self._may_keep_alive(incoming, exchange)
+            keep_alive = await self._writer.write(
+                incoming, exchange, response, keep_alive=keep_alive, timeout=self.limits.write_timeout
+            )
+            return Answered(keep_alive)
+        except asyncio.CancelledError:
+            exchange.error = exchange.error or ClientDisconnected()
+            connection.abort()
+            raise
+        except ProxyError as error:
+            # The head is out, or nobody is there to read one: all that can be said now is that this is not the whole.
+            exchange.error = error
+            connection.abort()
+            raise ConnectionResetError from None
+        finally:
+            if response is not None:
+                response.close()
+            connection.rest()
+            self._busy -= 1
+            if not self._busy:
+                self._quiet.set()
+
+    async def _tunnel(self, incoming: IncomingRequest, exchange: Exchange, response: Response) -> Answered:
+        tunnel = response.tunnel
+        if tunnel is None:
+            raise LookupError("only a response with a tunnel may switch protocols")
+        self._writer.switch(incoming.connection, response)
+        copying = self._loop.create_task(run_tunnel(incoming, exchange, tunnel))
+        self._tunnels.add(copying)
+        try:
+            await asyncio.wait([copying])
+            if not copying.cancelled():
+                copying.result()
+        finally:
+            self._tunnels.discard(copying)
+            copying.cancel()
+            await asyncio.gather(copying, return_exceptions=True)
+        return Answered(keep_alive=False)
+
+    def _may_keep_alive(self, incoming: IncomingRequest, exchange: Exchange) -> bool:
+        """Whether the next request may come on this connection; what is left of this one's body decides, too."""
+        error = exchange.error
+        if self.draining or incoming.message.should_close or (isinstance(error, ProxyError) and error.closes):
+            keep_alive = False
+        else:
+            keep_alive = True
+        body = incoming.connection.body
+        if body is None or body.is_complete:
+            return keep_alive
+        if body.awaits_continue or body.is_broken:
+            incoming.connection.no_linger()
+            return False
+        length = body.content_length
+        return keep_alive and length is not None and length - body.received <= UNREAD_LIMIT

@@ -1,0 +1,89 @@
+"""Every metric family of Tidegate is declared here and nowhere else; docs/observability.md explains each to its reader.
+
+Label values come from the configuration or from fixed words in the code, never from a client.
+"""
+
+from typing import Literal, NamedTuple
+
+
+class Family(NamedTuple):
+    """Declaration of one metric family."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    labels: tuple[str, ...]
+    help: str
+
+
+UNMATCHED = "unmatched"
+"""The `route` label of requests that no route matches."""
+
+SECONDS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""Upper bounds of every histogram."""
+
+EXACT_STATUSES = (429, 499, 502, 503, 504)
+"""Statuses that are told apart; all others are counted by class."""
+
+STATUS_LABELS = {status: f"{status // 100}xx" for status in range(100, 600)} | {s: str(s) for s in EXACT_STATUSES}
+
+TIMEOUT_KINDS = ("total", "attempt", "first_byte", "idle", "connect", "client")
+
+# --- requests -------------------------------------------------------------------------------------------------------
+
+REQUESTS = Family("proxy_requests_total", "counter", ("route", "status"), "Requests that have ended, by status.")
+REQUEST_DURATION = Family(
+    "proxy_request_duration_seconds", "histogram", ("route",), "From the complete request head to the last body byte."
+)
+REQUESTS_IN_FLIGHT = Family("proxy_requests_in_flight", "gauge", ("route",), "Requests that have not ended yet.")
+REQUEST_BYTES = Family("proxy_request_bytes_total", "counter", ("route",), "Request body bytes from clients.")
+RESPONSE_BYTES = Family("proxy_response_bytes_total", "counter", ("route",), "Response body bytes to clients.")
+SLOW_REQUESTS = Family("proxy_slow_requests_total", "counter", ("route",), "Requests over the slow_request limit.")
+ERRORS = Family(
+    "proxy_errors_total",
+    "counter",
+    ("route", "source", "error"),
+    "Requests that an error ended, by RFC 9209 type.",
+)
+TIMEOUTS = Family("proxy_timeouts_total", "counter", ("route", "kind"), "Requests that a time limit ended.")
+POLICY_DECISIONS = Family(
+    "proxy_policy_decisions_total", "counter", ("route", "policy", "mode", "decision"), "What the policies decided."
+)
+
+# --- upstreams ------------------------------------------------------------------------------------------------------
+
+ATTEMPTS = Family("proxy_upstream_attempts_total", "counter", ("upstream", "outcome"), "Calls to an upstream.")
+ATTEMPT_DURATION = Family(
+    "proxy_upstream_attempt_duration_seconds", "histogram", ("upstream",), "Duration of one call to an upstream."
+)
+CONNECTION_EVENTS = Family(
+    "proxy_upstream_connections_total", "counter", ("upstream", "event"), "What happened to upstream connections."
+)
+CONNECTIONS = Family(
+    "proxy_upstream_connections", "gauge", ("upstream", "endpoint", "state"), "Open upstream connections."
+)
+POOL_WAITING = Family("proxy_upstream_pool_waiting", "gauge", ("upstream",), "Requests that wait for a connection.")
+ENDPOINT_HEALTHY = Family("proxy_endpoint_healthy", "gauge", ("upstream", "endpoint"), "1 while in service, else 0.")
+ENDPOINT_EJECTIONS = Family(
+    "proxy_endpoint_ejections_total", "counter", ("upstream", "endpoint"), "Passive ejections of an endpoint."
+)
+
+# --- the process ----------------------------------------------------------------------------------------------------
+
+CLIENT_CONNECTIONS = Family("proxy_client_connections", "gauge", (), "Open client connections.")
+CLIENT_CONNECTION_LIMIT = Family("proxy_client_connection_limit", "gauge", (), "limits.max_connections.")
+CLIENT_CONNECTIONS_REFUSED = Family(
+    "proxy_client_connections_refused_total", "counter", (), "Client connections closed at the limit."
+)
+LOOP_LAG = Family("proxy_loop_lag_seconds", "histogram", (), "How late the event loop runs a timer.")
+LOOP_LAG_MAX = Family("proxy_loop_lag_max_seconds", "gauge", (), "Largest event loop lag of the last minute.")
+BUILD_INFO = Family("proxy_build_info", "gauge", ("version", "python", "aiohttp", "uvloop"), "Always 1.")
+CONFIG_INFO = Family("proxy_config_info", "gauge", ("digest",), "Always 1; the digest of the configuration in force.")
+CONFIG_RELOADS = Family("proxy_config_reloads_total", "counter", ("result",), "Reloads of the configuration.")
+CONFIG_LOADED_AT = Family(
+    "proxy_config_last_reload_success_timestamp_seconds", "gauge", (), "Unix time of the last successful load."
+)
+ACCESS_LOG_DROPPED = Family("proxy_access_log_dropped_total", "counter", (), "Access log lines that were not written.")
+DRAINING = Family("proxy_draining", "gauge", (), "1 while the process shuts down, else 0.")
+READY = Family("proxy_ready", "gauge", (), "1 while /readyz answers 200, else 0.")
+
+FAMILIES = tuple(value for value in tuple(globals().values()) if isinstance(value, Family))

@@ -1,0 +1,28 @@
+"""`python -m upstream_stub.demo`: the property service with the sidecar in front of it, until Ctrl-C."""
+
+import signal
+import sys
+from pathlib import Path
+
+from upstream_stub.processes import StartFailed, service, sidecar, wait_for_any
+
+POLICIES = Path("policies.yaml")
+PORT = 3000
+
+
+def main() -> int:
+    """Runs both; 0 after Ctrl-C or SIGTERM, 1 when one of them could not start or ended by itself."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with service(PORT) as url, sidecar(POLICIES, url):
+            print(f"The sidecar stands in front of {url}. Try: curl -i localhost:8080/properties/1", file=sys.stderr)
+            wait_for_any()
+    except KeyboardInterrupt:
+        return 0
+    except StartFailed as error:
+        print(error, file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
