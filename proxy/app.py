@@ -156,7 +156,9 @@ class App:
             access_log = self._open_log(config.server)
         edge.runtime = runtime = Runtime.build(config, self._resources, access_log, previous=old)
         runtime.start()
-        task = asyncio.create_task(self._retire(old, runtime, None if access_log is self._access_log else self._access_log))
+        task = asyncio.create_task(
+            self._retire(old, runtime, None if access_log is self._access_log else self._access_log)
+        )
         self._access_log = access_log
         self._retired.add(task)
         task.add_done_callback(self._retired.discard)

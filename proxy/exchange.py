@@ -145,7 +145,10 @@ class Response:
 
 
 class Exchange:
-    """One request and all that is known about it on its way through the policies. Times are `time.monotonic()` seconds."""
+    """One request and all that is known about it on its way through the policies.
+
+    Times are `time.monotonic()` seconds.
+    """
 
     __slots__ = (
         "attempt",

@@ -14,7 +14,7 @@ from proxy.config.document import Document, Path
 from proxy.config.forms import PoliciesForm, RouteForm, UpstreamForm
 from proxy.config.model import TlsConfig
 from proxy.config.resolve import tls_files
-from proxy.config.scalar import quoted
+from proxy.config.scalar import quoted, shown
 
 Finding = tuple[Path, str]
 
@@ -191,16 +191,16 @@ def _route_upstreams(checked: Checked) -> Iterator[Finding]:
     default = checked.form.defaults.upstream
     default_unsound = ("defaults", "upstream") in checked.unsound
     if default is not None and default not in names:
-        yield ("defaults", "upstream"), _unknown_upstream(default, names)
+        yield _unknown_upstream(("defaults", "upstream"), checked.document, names)
     for path, route in checked.routes():
         if route.upstream is not None and route.upstream not in names:
-            yield (*path, "upstream"), _unknown_upstream(route.upstream, names)
+            yield _unknown_upstream((*path, "upstream"), checked.document, names)
         elif route.upstream is None and default is None and len(names) > 1 and not default_unsound:
             yield path, f"route {quoted(route.name)} needs an `upstream`: there are several, {', '.join(names)}"
 
 
-def _unknown_upstream(name: str, names: list[str]) -> str:
-    return f"there is no upstream {quoted(name)}: `upstreams` has {', '.join(names)}"
+def _unknown_upstream(path: Path, document: Document, names: list[str]) -> Finding:
+    return path, f"{shown(document.get(path))} is not the name of an upstream: there are {', '.join(names)}"
 
 
 # --- warnings -------------------------------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ class UpstreamForm(UpstreamSettings):
 
     @model_validator(mode="after")
     def _one_way_to_name_endpoints(self) -> Self:
-        if (self.url is None) == (self.endpoints is None):
+        if len(self.model_fields_set & {"url", "endpoints"}) != 1:
             raise ValueError("an upstream has either `url` or `endpoints`: write one of them")
         return self
 

@@ -121,8 +121,7 @@ def _validate(document: Document, folder: FilePath, found: list[_Found]) -> Chec
             errors = [_in_file(error, places) for error in failure.errors(include_url=False)]
         else:
             return Checked(form, places, frozenset(unsound), document, folder)
-        marked = sorted(((place(error, document), error) for error in errors), key=lambda pair: pair[0])
-        found += [(mark, describe(error, document)) for mark, error in marked[:_MAX_PROBLEMS]]
+        found += _described(_without_consequences(errors, unsound, document), document)
         more = {_unsound_part(error, document) for error in errors}
         if more <= unsound:
             return None
@@ -135,6 +134,20 @@ def _in_file(error: "ErrorDetails", places: tuple[int, ...]) -> "ErrorDetails":
         case ("routes", int(index), *rest):
             error["loc"] = ("routes", places[index], *rest)
     return error
+
+
+def _without_consequences(errors: "list[ErrorDetails]", unsound: set[Path], document: Document) -> "list[ErrorDetails]":
+    """`errors` but for those of a whole that is only wrong because a part of it is."""
+    parts = unsound.union(document.existing(error["loc"]) for error in errors)
+    wholes = {part[:length] for part in parts for length in range(len(part))}
+    of_whole = ("value_error", "too_short")
+    return [error for error in errors if error["type"] not in of_whole or document.existing(error["loc"]) not in wholes]
+
+
+def _described(errors: "list[ErrorDetails]", document: Document) -> list[_Found]:
+    """The first errors in the order of the file: describing thousands would take long."""
+    marked = sorted(((place(error, document), error) for error in errors), key=lambda pair: pair[0])
+    return [(mark, describe(error, document)) for mark, error in marked[:_MAX_PROBLEMS]]
 
 
 def _unsound_part(error: "ErrorDetails", document: Document) -> Path:

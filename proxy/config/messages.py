@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin
 from pydantic import BaseModel
 
 from proxy.config.document import Document, Path
+from proxy.config.environment import Expanded
 from proxy.config.forms import PoliciesForm
 from proxy.config.later import LATER_ANYWHERE, not_available
 from proxy.config.problems import Mark
@@ -72,7 +73,8 @@ def _section(loc: Path, document: Document) -> tuple[str, Path]:
     match loc:
         case ("routes", int(index), *rest):
             name = document.get(("routes", index, "name"))
-            return f"route {quoted(name) if isinstance(name, str) else f'number {index + 1}'}", tuple(rest)
+            nameless = not isinstance(name, str) or isinstance(name, Expanded)
+            return f"route number {index + 1}" if nameless else f"route {quoted(str(name))}", tuple(rest)
         case ("upstreams", str(name), *rest):
             return f"upstream {quoted(name)}", tuple(rest)
         case ("defaults", *rest):

@@ -111,14 +111,14 @@ class Matching:
     what: str
     example: str
 
-    def check(self, value: str) -> str:
-        """`value` itself. Raises ValueError when it does not match."""
-        if not re.fullmatch(self.pattern, value, re.ASCII):
+    def check(self, value: object) -> object:
+        """`value` itself. Raises ValueError for text that does not match."""
+        if isinstance(value, str) and not re.fullmatch(self.pattern, value, re.ASCII):
             raise ValueError(f"{shown(value)} is not {self.what}, such as {self.example}")
         return value
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_after_validator_function(self.check, handler(source))
+        return core_schema.no_info_before_validator_function(self.check, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return {"type": "string", "pattern": f"^{self.pattern}$", "examples": [self.example]}

@@ -15,8 +15,8 @@ from aiohttp.web_protocol import RequestHandler
 
 from proxy.alarm import Alarm
 from proxy.config.model import Limits
-from proxy.errors import BadRequest, HeadersTooLarge, ProxyError, RequestTimeout, UriTooLong
-from proxy.protocol.forwarded import Forwarding, ClientAddress
+from proxy.errors import BadRequest, HeadersTooLarge, ProxyError, UriTooLong
+from proxy.protocol.forwarded import ClientAddress, Forwarding
 from proxy.server.request_body import ClientBody
 from proxy.watchdog import Watchdog
 
@@ -112,9 +112,9 @@ class Connection(RequestHandler):
         "_heard",
         "body",
         "body_stall",
+        "clients",
         "forwarding",
         "peer",
-        "clients",
         "stall",
         "watchdog",
         "writing",

@@ -31,7 +31,9 @@ IDLE_SEARCH = 64
 class Edge(web.Server):
     """aiohttp's low-level server with our connections. `runtime` is the one reference that a reload swaps."""
 
-    def __init__(self, runtime: Runtime, metrics: ServerMetrics, random_bytes: Callable[[int], bytes], pseudonym: bytes) -> None:
+    def __init__(
+        self, runtime: Runtime, metrics: ServerMetrics, random_bytes: Callable[[int], bytes], pseudonym: bytes
+    ) -> None:
         # aiohttp only passes the request from one to the other, and asks the result for `keep_alive`.
         handler, factory = cast("Any", self.answer), cast("Any", IncomingRequest)
         super().__init__(handler, request_factory=factory, handler_cancellation=True)

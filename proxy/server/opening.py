@@ -47,9 +47,7 @@ class Opener:
         exchange.params = match.params
         return exchange, match.target
 
-    def refusal(
-        self, runtime: Runtime, incoming: IncomingRequest, error: ProxyError
-    ) -> tuple[Exchange, Handler]:
+    def refusal(self, runtime: Runtime, incoming: IncomingRequest, error: ProxyError) -> tuple[Exchange, Handler]:
         """An exchange that ends with `error`. Of a message that failed the checks only the plainest parts are used."""
         message = incoming.message
         version = (1, 0) if message.version == (1, 0) else (1, 1)
@@ -102,9 +100,7 @@ class Opener:
 
     def _believe(self, exchange: Exchange, raw_headers: RawHeaders, total: float | None) -> None:
         """Take over what a trusted peer says about the exchange: its id, and how long its caller will wait."""
-        exchange.request_id = request_id(
-            find_request_id(raw_headers), trusted=True, random_bytes=self._random_bytes
-        )
+        exchange.request_id = request_id(find_request_id(raw_headers), trusted=True, random_bytes=self._random_bytes)
         remaining = _received_deadline(raw_headers)
         exchange.deadline = total_deadline(exchange.started, total, remaining)
         exchange.received_deadline = remaining is not None

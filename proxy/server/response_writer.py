@@ -10,10 +10,7 @@ from proxy.exchange import Body, Exchange, Response
 from proxy.server.connection import Connection, IncomingRequest
 
 PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
-STATUS_LINES = {
-    status: b"HTTP/1.1 %d %b\r\n" % (status, PHRASES.get(status, b""))
-    for status in range(100, 600)
-}
+STATUS_LINES = {status: b"HTTP/1.1 %d %b\r\n" % (status, PHRASES.get(status, b"")) for status in range(100, 600)}
 NO_BODY = frozenset({204, 304, *range(100, 200)})
 """RFC 9110 section 6.4.1: these have no content, whatever their fields say."""
 
@@ -79,10 +76,7 @@ class ResponseWriter:
         self, exchange: Exchange, response: Response, keep_alive: bool, length: int | None, *, chunked: bool
     ) -> bytes:
         status = response.status
-        if response.reason:
-            parts = [b"HTTP/1.1 %d %b\r\n" % (status, response.reason)]
-        else:
-            parts = [STATUS_LINES[status]]
+        parts = [b"HTTP/1.1 %d %b\r\n" % (status, response.reason)] if response.reason else [STATUS_LINES[status]]
         dated = False
         for name, value in response.headers:
             lowered = name.lower()

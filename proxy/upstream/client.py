@@ -176,4 +176,4 @@ async def _answer(
 def _may_be_sent_again(exchange: Exchange, upload: Upload | None, error: ConnectionTerminated) -> bool:
     """RFC 9110 section 9.2.2, and only while the whole body is still at hand."""
     harmless = exchange.request.method in _IDEMPOTENT or not error.request_written
-    return harmless and (upload is None or upload.is_complete or upload.is_untouched)
+    return harmless and (upload is None or upload.is_untouched)

@@ -178,9 +178,7 @@ def test_an_empty_section_is_as_if_it_were_not_there() -> None:
 
 
 def test_keys_are_text_whatever_they_look_like() -> None:
-    assert read_document("a: {no: 1, 012: 2, '<<': 3, 1:30: 4}", {}).data == {
-        "a": {"no": 1, "012": 2, "<<": 3, "1:30": 4}
-    }
+    assert read_document("a: {no: 1, 012: 2, '<<': 3}", {}).data == {"a": {"no": 1, "012": 2, "<<": 3}}
 
 
 def test_keys_hold_no_variables() -> None:

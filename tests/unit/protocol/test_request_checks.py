@@ -152,7 +152,7 @@ def test_valid_host_passes(value: bytes) -> None:
     [
         *(b"", b"a/b", b"a@b", b"a,b", b"a b", b"a:99999", b"a:", b"a:8x", b":80", b"a:-1", b"a:1:2", b"a?b", b"a#b"),
         *(b"a\\b", b"a%41", b"[::1", b"[1]", b"[::1]x", b"[fe80::1%25eth0]", b"[v1.a]", b"caf\xe9", b"a" * 256, b"::1"),
-        *("a:１".encode(), b"a:80\n"),
+        *("a:\uff11".encode(), b"a:80\n"),
     ],
 )
 def test_malformed_host_is_refused(value: bytes) -> None:
@@ -248,13 +248,9 @@ def test_field_name_must_be_a_token(name: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [b"Content_Length", b"Transfer_encoding", b"X_Forwarded_For", b"x-request_deadline_ms", b"Host_", b"_host"]
+    "name", [b"Content_Length", b"Transfer_encoding", b"X_Forwarded_For", b"x-request_deadline_ms"]
 )
 def test_underscore_twin_of_a_field_that_matters_is_refused(name: bytes) -> None:
-    twin = name.strip(b"_") != name
-    if twin:
-        check(with_host((name, b"1")))
-        return
     with pytest.raises(BadRequest):
         check(with_host((name, b"1")))
 
@@ -266,7 +262,7 @@ def test_two_names_that_differ_in_underscores_are_refused(pair: tuple[bytes, byt
 
 
 def test_other_names_with_underscore_pass() -> None:
-    check(with_host((b"api_key", b"1"), (b"API_KEY", b"2")))
+    check(with_host((b"api_key", b"1"), (b"API_KEY", b"2"), (b"_host", b"3")))
 
 
 @pytest.mark.parametrize("value", [b"a\0b", b"a\rb", b"a\nb", b"\x0b", b"\x1f", b"\x7f"])
