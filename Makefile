@@ -9,6 +9,8 @@ PYTHON ?= $(shell for v in 3.13 3.12 3.11; do \
 	2>/dev/null && echo "$$p")
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 TESTS ?= tests
+K6_DURATION ?= 30s
+COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --quiet
 
 .PHONY: help install run test check bench load image clean lock
 
@@ -38,6 +40,7 @@ check: install ## Style, types, layering, configuration
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --explicit-package-bases tests bench k6
 	$(BIN)/lint-imports
 	$(BIN)/tidegate check policies.yaml
 
@@ -45,20 +48,19 @@ bench: install ## CPU per request beside a naive proxy, nginx and Envoy; writes 
 	$(PIP) install --require-hashes -r requirements-bench.lock
 	$(BIN)/python -m bench
 
-load: install ## 100 requests a second through stub and sidecar with k6
-	$(BIN)/python k6/run.py smoke
+load: install ## 100 requests a second through stub and sidecar with k6, for K6_DURATION
+	$(BIN)/python k6/run.py smoke --duration $(K6_DURATION)
 
 image: ## Build the container image (docker, podman or buildah)
-	@builder=$$(command -v docker || command -v podman || command -v buildah) && "$$builder" build -t tidegate .
+	@if command -v docker >/dev/null; then docker build -t tidegate .; \
+	else "$$(command -v podman || command -v buildah || echo docker)" build --format docker -t tidegate .; fi
 
 lock: ## Pin the dependencies anew (needs uv)
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --quiet \
-		--extra stub --group dev -o requirements.lock pyproject.toml
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --quiet \
-		--extra stub -o requirements-runtime.lock pyproject.toml
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --quiet \
-		--group bench -o requirements-bench.lock
+	$(COMPILE) --extra stub --group dev -o requirements.lock pyproject.toml
+	$(COMPILE) -o requirements-runtime.lock pyproject.toml
+	$(COMPILE) --extra stub -o requirements-stub.lock pyproject.toml
+	$(COMPILE) --group bench -o requirements-bench.lock
 
 clean: ## Remove what the other targets made
-	rm -rf .venv .venv-* build dist *.egg-info .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-* .stub k6/out build dist *.egg-info .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -140,9 +140,10 @@ def _work(stack: Stack) -> str:
     """The system call for kernel time, else the library whose code ran."""
     entry = next((frame for frame in stack if not frame.is_kernel), OUTSIDE)
     if stack[0].is_kernel:
-        return "kernel " + (LIBC_PREFIX.sub("", entry.name) if entry.place.endswith("/libc") else "interrupts")
+        is_call = entry.place.endswith("/libc") or entry.name.startswith("__GI_")
+        return "kernel " + (LIBC_PREFIX.sub("", entry.name) if is_call else "interrupts")
     place = next((frame.place for frame in stack if frame.place != "inlined" and not frame.is_python), "")
-    return "interpreter" if INTERPRETER.search(place) else place.removeprefix("lib-dynload/")
+    return "interpreter" if INTERPRETER.search(place) else place.rpartition("/lib-dynload/")[2]
 
 
 def _label(frame: Frame) -> str:

@@ -15,6 +15,7 @@ from proxy.config.loader import Loaded
 from proxy.config.model import Config, RouteConfig, ServerConfig
 from proxy.config.problems import ConfigError
 from proxy.config.watcher import FileWatcher
+from proxy.outbox import Outbox
 from proxy.policies_file import load
 from proxy.runtime import Resources, Runtime
 from proxy.server.edge import Edge
@@ -58,10 +59,11 @@ class App:
         server = loaded.config.server
         random = Random()  # noqa: S311 - for load balancing, jitter and request ids; no secret depends on it
         pseudonym = b"tidegate-%b" % random.randbytes(4).hex().encode()
-        self._resources = Resources(asyncio.get_running_loop(), monotonic, random, self._metrics)
+        loop = asyncio.get_running_loop()
+        self._resources = Resources(loop, monotonic, random, self._metrics, Outbox(loop))
         self._access_log = self._open_log(server)
         runtime = Runtime.build(loaded.config, self._resources, self._access_log)
-        self._edge = Edge(runtime, self._metrics.server, random.randbytes, pseudonym)
+        self._edge = Edge(runtime, self._resources.outbox, self._metrics.server, random.randbytes, pseudonym)
         try:
             await self._listen(server)
         except OSError:
@@ -84,7 +86,7 @@ class App:
         self._listening = False
         self._listener.stop()
         await self._drain(drain)
-        await edge.shutdown(0.0)
+        await edge.shutdown()
         await edge.runtime.close()
         await asyncio.gather(*self._retired, return_exceptions=True)
         for listener in (self._admin, self._health):
@@ -120,7 +122,7 @@ class App:
         edge.close_idle()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, deadline - monotonic())):
-                await edge.quiet()
+                await edge.deserted()
 
     # --- configuration ---
 

@@ -96,7 +96,7 @@ def _check(arguments: argparse.Namespace) -> int:
     config = loaded.config
     profile = f", profile {config.profile}" if config.profile else ""
     routes, upstreams = _count(len(config.routes), "route"), _count(len(config.upstreams), "upstream")
-    print(f"{arguments.file}: good ({routes}, {upstreams}{profile})")
+    _print_lines([f"{arguments.file}: good ({routes}, {upstreams}{profile})"])
     return 0
 
 

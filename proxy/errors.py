@@ -106,6 +106,13 @@ class MethodNotAllowed(ClientError):
     policy = "routing"
 
 
+class MethodRefused(MethodNotAllowed):
+    """CONNECT or TRACE, on any path. What follows a CONNECT need not be HTTP."""
+
+    policy = "edge"
+    closes = True
+
+
 class RequestTimeout(ClientError):
     """The client was too slow with its head or body."""
 
@@ -241,14 +248,6 @@ class UpstreamError(ProxyError):
     source = Source.UPSTREAM
     policy = "upstream"
     retryable = True
-
-
-class NoHealthyEndpoint(UpstreamError):
-    """Every endpoint failed its active health checks."""
-
-    status = 503
-    title = "No Healthy Endpoint"
-    slug = "no-healthy-endpoint"
 
 
 class DnsError(UpstreamError):

@@ -1,15 +1,15 @@
 """The nouns of the data path: Request, Response, Exchange, and the one verb, `Handler.handle`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
+
+from proxy.protocol.headers import RawHeaders
+from proxy.protocol.request_checks import CheckedFields
 
 if TYPE_CHECKING:
     from proxy.config.model import RouteConfig
     from proxy.telemetry.events import Decision
     from proxy.watchdog import Watchdog
-
-RawHeaders = Sequence[tuple[bytes, bytes]]
-"""Header fields in the spelling and order of the wire."""
 
 
 class Body(Protocol):
@@ -48,11 +48,11 @@ class Request:
     __slots__ = (
         "authority",
         "body",
+        "fields",
         "headers",
         "method",
         "path",
         "query",
-        "raw_headers",
         "target",
         "upgrade",
         "version",
@@ -62,9 +62,8 @@ class Request:
         self,
         method: str,
         target: str,
-        raw_headers: RawHeaders,
+        fields: CheckedFields,
         headers: Mapping[str, str],
-        *,
         authority: str = "",
         body: RequestBody | None = None,
         version: tuple[int, int] = (1, 1),
@@ -75,7 +74,8 @@ class Request:
         """Origin form, byte for byte: path and query."""
         self.path, mark, query = target.partition("?")
         self.query: str | None = query if mark else None
-        self.raw_headers = raw_headers
+        self.fields = fields
+        """As on the wire."""
         self.headers = headers
         """Case-insensitive view (multidict)."""
         self.authority = authority
@@ -147,65 +147,40 @@ class Response:
 class Exchange:
     """One request and all that is known about it on its way through the policies.
 
-    Times are `time.monotonic()` seconds.
+    Times are `time.monotonic()` seconds. What few exchanges need is a class attribute until it is set.
     """
 
-    __slots__ = (
-        "attempt",
-        "attempt_deadline",
-        "bytes_out",
-        "client_ip",
-        "deadline",
-        "decisions",
-        "error",
-        "first_byte_deadline",
-        "forwarded",
-        "params",
-        "received_deadline",
-        "request",
-        "request_id",
-        "route",
-        "scheme",
-        "started",
-        "upstream_endpoint",
-        "upstream_name",
-        "upstream_seconds",
-        "upstream_status",
-        "wall_started",
-        "watchdog",
-    )
+    wall_started: float = 0.0
+    """Unix time, for the log only."""
+    params: Mapping[str, str] = {}
+    """Path parameters, raw (still percent-encoded)."""
+    client_ip: str = ""
+    scheme: str = "http"
+    request_id: str = ""
+    forwarded: RawHeaders = ()
+    """Fields that the edge adds for the upstream: the forwarding chain and Via."""
+    deadline: float | None = None
+    """When the exchange must have ended, body included; None: no total limit, or none any more (event streams)."""
+    attempt_deadline: float | None = None
+    received_deadline: bool = False
+    """Whether `deadline` came from a trusted caller."""
+    watchdog: "Watchdog | None" = None
+    """Cancels this exchange's task; the edge lends its connection's."""
+    attempt: int = 0
+    """Number of the current attempt, from 1; 0 before the first."""
+    upstream_name: str = ""
+    upstream_endpoint: str = ""
+    upstream_status: int = 0
+    upstream_seconds: float = 0.0
+    bytes_out: int = 0
+    error: Exception | None = None
+    """The error that ended the exchange, for log and metrics."""
+    decisions: "list[Decision] | None" = None
 
     def __init__(self, request: Request, route: "RouteConfig", started: float) -> None:
         self.request = request
         self.route = route
         self.started = started
-        self.wall_started = 0.0
-        """Unix time, for the log only."""
-        self.params: Mapping[str, str] = {}
-        """Path parameters, raw (still percent-encoded)."""
-        self.client_ip = ""
-        self.scheme = "http"
-        self.request_id = ""
-        self.forwarded: RawHeaders = ()
-        """Fields that the edge adds for the upstream: forwarding chain, request id, Via."""
-        self.deadline: float | None = None
-        """When the exchange must have ended, body included; None: no total limit, or none any more (event streams)."""
-        self.attempt_deadline: float | None = None
-        self.first_byte_deadline: float | None = None
-        self.received_deadline = False
-        """Whether `deadline` came from a trusted caller."""
-        self.watchdog: Watchdog | None = None
-        """Cancels this exchange's task; the edge lends its connection's."""
-        self.attempt = 0
-        """Number of the current attempt, from 1; 0 before the first."""
-        self.upstream_name = ""
-        self.upstream_endpoint = ""
-        self.upstream_status = 0
-        self.upstream_seconds = 0.0
-        self.bytes_out = 0
-        self.error: Exception | None = None
-        """The error that ended the exchange, for log and metrics."""
-        self.decisions: list[Decision] | None = None
 
     @property
     def bytes_in(self) -> int:

@@ -33,14 +33,14 @@ def explain(loaded: Loaded, method: str, url: str, headers: Sequence[tuple[str, 
     target, headers = _message(loaded, url, headers)
     raw_headers = [(_encoded(name), _encoded(value)) for name, value in headers]
     try:
-        checked = check_request(method, target, (1, 1), raw_headers, max_head=loaded.config.server.limits.max_head)
+        checked = check_request(method, target, (1, 1), raw_headers, loaded.config.server.limits.max_head)
         check_authority(checked.host, frozenset(loaded.config.server.hosts))
     except ProxyError as error:
         raise Refused(_refusal(error)) from error
     if checked.target == "*":
         yield f"{method} * is about Tidegate itself, which answers it."
         return
-    request = Request(method, checked.target, raw_headers, CIMultiDict(headers), authority=checked.host)
+    request = Request(method, checked.target, checked.fields, CIMultiDict(headers), authority=checked.host)
     yield from _route(loaded, request)
 
 

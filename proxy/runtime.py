@@ -7,6 +7,7 @@ from random import Random
 
 from proxy.config.model import Config, RouteConfig
 from proxy.exchange import Handler
+from proxy.outbox import Outbox
 from proxy.pipeline import AboutItself, Clock, Observers, Refuse, build_bare, build_handler
 from proxy.protocol.forwarded import ClientAddress
 from proxy.routing import Router
@@ -26,6 +27,7 @@ class Resources:
     clock: Clock
     random: Random
     metrics: Metrics
+    outbox: Outbox
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class Runtime:
     upstreams: Mapping[str, Upstream]
     clients: ClientAddress
     hosts: frozenset[str]
+    max_head: int
     access_log: AccessLog
 
     @classmethod
@@ -65,6 +68,7 @@ class Runtime:
             upstreams=upstreams,
             clients=ClientAddress(config.server.trusted_proxies),
             hosts=frozenset(config.server.hosts),
+            max_head=config.server.limits.max_head,
             access_log=access_log,
         )
 
@@ -86,7 +90,11 @@ def _upstreams(config: Config, resources: Resources, previous: Runtime | None) -
             upstreams[name] = previous.upstreams[name]
         else:
             upstreams[name] = Upstream(
-                upstream, loop=resources.loop, observer=resources.metrics.upstream(name), random=resources.random
+                upstream,
+                loop=resources.loop,
+                observer=resources.metrics.upstream(name),
+                random=resources.random,
+                outbox=resources.outbox,
             )
     return upstreams
 

@@ -12,7 +12,8 @@ PORT = 3000
 
 def main() -> int:
     """Runs both; 0 after Ctrl-C or SIGTERM, 1 when one of them could not start or ended by itself."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: a shell's background jobs start with it ignored
+        signal.signal(number, signal.default_int_handler)
     try:
         with service(PORT) as url, sidecar(POLICIES, url):
             print(f"The sidecar stands in front of {url}. Try: curl -i localhost:8080/properties/1", file=sys.stderr)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 Process = subprocess.Popen[str]
 
-START_SECONDS = 10.0
+START_SECONDS = 30.0
 STOP_SECONDS = 5.0
 
 

@@ -12,9 +12,7 @@ from starlette.responses import Response
 from upstream_stub.database import engine_of
 from upstream_stub.properties import Row, find, property_id
 from upstream_stub.tables import price_history, properties
-from upstream_stub.web import JsonResponse, Problem, json_body
-
-NO_STORE = {"Cache-Control": "no-store"}
+from upstream_stub.web import NO_STORE, JsonResponse, Problem, json_body
 
 
 class PropertyInput(BaseModel):

@@ -9,11 +9,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from upstream_stub.database import engine_of
-from upstream_stub.web import JsonResponse, Problem, json_body, raw_body
+from upstream_stub.web import NO_STORE, JsonResponse, Problem, json_body, raw_body
 
-NO_STORE = {"Cache-Control": "no-store"}
 EMAIL = "demo@example.com"
-PASSWORD = "demo"  # noqa: S105 (a toy: there is nothing to protect)
+PASSWORD = "demo"
 TOKEN_KEY = b"upstream_stub"
 TOKEN_SECONDS = 3600
 _SOURCE = re.compile(r"[a-z0-9-]{1,32}", re.ASCII)

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+NO_STORE = {"Cache-Control": "no-store"}
 MAX_BODY = 64 * 1024
 # column names come from SQLAlchemy as a subclass of str, which orjson counts as another type
 _JSON_OPTIONS = orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS
@@ -40,7 +41,7 @@ class ProblemResponse(JsonResponse):
 
     def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
         content = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
-        super().__init__(content, status, {"Cache-Control": "no-store", **(headers or {})})
+        super().__init__(content, status, NO_STORE | dict(headers or {}))
 
 
 def cacheable(request: Request, content: Any, max_age: int, modified: datetime | None = None) -> Response:

@@ -1,7 +1,6 @@
 """Who may talk to the admin listener: a request must pass every check before its handler runs."""
 
 import hmac
-from ipaddress import ip_address
 
 from aiohttp import web
 
@@ -37,10 +36,8 @@ class Guard:
     def _is_allowed_peer(self, peer: str | None) -> bool:
         if self._listen.path:
             return True  # the socket's file mode decides
-        if peer is None:
-            return False
-        address = ip_address(peer)
-        return any(address in network for network in self._allow)
+        address = as_ip(peer or "")
+        return address is not None and any(address in network for network in self._allow)
 
     def _is_allowed_host(self, authority: str) -> bool:
         """Against DNS rebinding: no name that somebody else's DNS could point here, unless a token protects us."""

@@ -22,7 +22,7 @@ _LIMITS: dict[str, Any] = {
     "max_line_size": 8190,
 }
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger("tidegate.admin")
 
 Check = Callable[[web.BaseRequest], None]
 
@@ -69,7 +69,7 @@ class Listener:
         except web.HTTPException as error:
             response = problem_of(error)
         except Exception:
-            logger.exception("an admin handler failed")
+            log.exception("an admin handler failed")
             response = problem(500)
         await _send(request, response)
         return response
@@ -129,7 +129,7 @@ class _Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        logger.debug("admin request refused by the parser", exc_info=exc)
+        log.debug("admin request refused by the parser", exc_info=exc)
         if request.writer.output_size > 0:
             raise ConnectionError("the answer has begun")
         response = problem(status)

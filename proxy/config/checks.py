@@ -7,16 +7,16 @@ mistakes, so that all problems are reported at once.
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path as FilePath
+from pathlib import Path
 
 from proxy.config.addresses import WILDCARDS, ListenAddress, UpstreamUrl, is_loopback
-from proxy.config.document import Document, Path
+from proxy.config.document import Document, Loc
 from proxy.config.forms import PoliciesForm, RouteForm, UpstreamForm
 from proxy.config.model import TlsConfig
 from proxy.config.resolve import tls_files
 from proxy.config.scalar import quoted, shown
 
-Finding = tuple[Path, str]
+Finding = tuple[Loc, str]
 
 UNMATCHED = "unmatched"
 """In metrics and logs, the route of requests that have none."""
@@ -29,13 +29,13 @@ class Checked:
     form: PoliciesForm
     places: tuple[int, ...]
     """Index in the file of each of the form's routes: those with mistakes of their own are left out."""
-    unsound: frozenset[Path]
+    unsound: frozenset[Loc]
     """What else was left out."""
     document: Document
-    folder: FilePath
+    folder: Path
     """Where relative file names start."""
 
-    def routes(self) -> Iterator[tuple[Path, RouteForm]]:
+    def routes(self) -> Iterator[tuple[Loc, RouteForm]]:
         """The sound routes with their paths."""
         for index, route in zip(self.places, self.form.routes, strict=True):
             yield ("routes", index), route
@@ -53,9 +53,9 @@ def find_contradictions(checked: Checked) -> Iterator[Finding]:
 # --- listeners ------------------------------------------------------------------------------------------------------
 
 
-def _bound(checked: Checked) -> dict[Path, ListenAddress]:
+def _bound(checked: Checked) -> dict[Loc, ListenAddress]:
     server = checked.form.server
-    bound: dict[Path, ListenAddress] = {("server", "listen"): server.listen}
+    bound: dict[Loc, ListenAddress] = {("server", "listen"): server.listen}
     if server.admin is not None:
         bound["server", "admin"] = server.admin.listen
     if server.health is not None:
@@ -64,7 +64,7 @@ def _bound(checked: Checked) -> dict[Path, ListenAddress]:
 
 
 def _listeners(checked: Checked) -> Iterator[Finding]:
-    earlier: dict[Path, ListenAddress] = {}
+    earlier: dict[Loc, ListenAddress] = {}
     for path, address in _bound(checked).items():
         for other_path, other in earlier.items():
             if address.overlaps(other):
@@ -92,14 +92,14 @@ def _upstreams(checked: Checked) -> Iterator[Finding]:
     if not checked.document.get(("upstreams",)):
         yield ("upstreams",), "`upstreams` is empty: name at least one service"
     for name, upstream in checked.form.upstreams.items():
-        path: Path = ("upstreams", name)
+        path: Loc = ("upstreams", name)
         yield from _endpoints(checked, path, upstream)
         yield from _tls(checked, path, upstream)
         if upstream.ejection is not None and upstream.ejection.max_duration < upstream.ejection.duration:
             yield (*path, "ejection"), "`max_duration` is shorter than `duration`: the longest ejection comes last"
 
 
-def _endpoints(checked: Checked, path: Path, upstream: UpstreamForm) -> Iterator[Finding]:
+def _endpoints(checked: Checked, path: Loc, upstream: UpstreamForm) -> Iterator[Finding]:
     for place, url in _urls(path, upstream):
         for listener_path, listener in _bound(checked).items():
             if _reaches(url, listener):
@@ -108,7 +108,7 @@ def _endpoints(checked: Checked, path: Path, upstream: UpstreamForm) -> Iterator
                 break
 
 
-def _urls(path: Path, upstream: UpstreamForm) -> Iterator[tuple[Path, UpstreamUrl]]:
+def _urls(path: Loc, upstream: UpstreamForm) -> Iterator[tuple[Loc, UpstreamUrl]]:
     if upstream.url is not None:
         yield (*path, "url"), upstream.url
     for index, url in enumerate(upstream.endpoints or ()):
@@ -125,7 +125,7 @@ def _reaches(url: UpstreamUrl, listener: ListenAddress) -> bool:
     return url.host == listener.host
 
 
-def _tls(checked: Checked, path: Path, upstream: UpstreamForm) -> Iterator[Finding]:
+def _tls(checked: Checked, path: Loc, upstream: UpstreamForm) -> Iterator[Finding]:
     tls = upstream.tls
     if not tls.model_fields_set:
         return
@@ -138,7 +138,7 @@ def _tls(checked: Checked, path: Path, upstream: UpstreamForm) -> Iterator[Findi
         yield from _tls_files(path, tls, checked.folder)
 
 
-def _tls_files(path: Path, tls: TlsConfig, folder: FilePath) -> Iterator[Finding]:
+def _tls_files(path: Loc, tls: TlsConfig, folder: Path) -> Iterator[Finding]:
     files = {key: folder / name for key, name in tls_files(tls).items()}
     unreadable = False
     for key, file in files.items():
@@ -199,7 +199,7 @@ def _route_upstreams(checked: Checked) -> Iterator[Finding]:
             yield path, f"route {quoted(route.name)} needs an `upstream`: there are several, {', '.join(names)}"
 
 
-def _unknown_upstream(path: Path, document: Document, names: list[str]) -> Finding:
+def _unknown_upstream(path: Loc, document: Document, names: list[str]) -> Finding:
     return path, f"{shown(document.get(path))} is not the name of an upstream: there are {', '.join(names)}"
 
 

@@ -15,10 +15,11 @@ from proxy.config.plain_scalars import EMPTY, resolve, surprise
 from proxy.config.problems import Mark
 from proxy.config.scalar import quoted
 
-Path = tuple[str | int, ...]
+Loc = tuple[str | int, ...]
+"""The way to a value: the keys and indexes from the top of the file."""
 
 _MAX_DEPTH = 20
-_MAX_VALUES = 20_000
+_MAX_VALUES = 10_000
 
 
 @dataclass(slots=True)
@@ -26,35 +27,29 @@ class Document:
     """Mappings are dicts, lists are tuples; an empty top-level section is left out."""
 
     data: dict[str, object] = field(default_factory=dict)
-    keys: dict[Path, Mark] = field(default_factory=dict)
-    values: dict[Path, Mark] = field(default_factory=dict)
-    sources: dict[Path, str] = field(default_factory=dict)
+    keys: dict[Loc, Mark] = field(default_factory=dict)
+    values: dict[Loc, Mark] = field(default_factory=dict)
+    sources: dict[Loc, str] = field(default_factory=dict)
     """Text of the unquoted scalars that were read as a number or as true or false."""
     problems: list[tuple[Mark, str]] = field(default_factory=list)
+    complete: bool = False
+    """Whether the text could be read to its end."""
 
-    def value_mark(self, path: Path) -> Mark:
-        """Where the value at `path`, or the nearest one around it, is written."""
-        return self._nearest(self.values, path)
-
-    def key_mark(self, path: Path) -> Mark:
-        """Where the key at `path` is written; a list's item has no key but its value."""
-        return self.keys.get(path) or self.value_mark(path)
-
-    def _nearest(self, marks: dict[Path, Mark], path: Path) -> Mark:
-        while path not in marks and path:
-            path = path[:-1]
-        return marks.get(path, Mark(1, 1))
-
-    def existing(self, path: Path) -> Path:
+    def existing(self, path: Loc) -> Loc:
         """The longest beginning of `path` that is written in the file."""
-        node: object = self.data
-        for length, part in enumerate(path):
-            node = _child(node, part)
-            if node is None:
-                return path[:length]
+        while path and path not in self.values:
+            path = path[:-1]
         return path
 
-    def get(self, path: Path) -> object:
+    def value_mark(self, path: Loc) -> Mark:
+        """Where the value at `path`, or the nearest one around it, is written."""
+        return self.values.get(self.existing(path), Mark(1, 1))
+
+    def key_mark(self, path: Loc) -> Mark:
+        """Where the key at `path` is written; without one, the value."""
+        return self.keys.get(path) or self.value_mark(path)
+
+    def get(self, path: Loc) -> object:
         """The value written at `path`, or None."""
         node: object = self.data
         for part in path:
@@ -68,6 +63,7 @@ def read_document(text: str, env: Mapping[str, str]) -> Document:
     try:
         for event in yaml.parse(text, Loader=yaml.CSafeLoader):
             builder.feed(event)
+        builder.document.complete = True
     except _Abort:
         pass
     except yaml.MarkedYAMLError as error:
@@ -109,7 +105,7 @@ class _Abort(Exception):
 class _Frame:
     """An open mapping or list."""
 
-    path: Path
+    path: Loc
     items: "dict[str, object] | list[object]"
     key: str | None = None
     """Of a mapping: set while its value is awaited."""
@@ -185,7 +181,7 @@ class _Builder:
         self.document.keys.setdefault(path, mark)
         frame.key = key
 
-    def _place(self, mark: Mark, value: object) -> Path:
+    def _place(self, mark: Mark, value: object) -> Loc:
         """Put `value` where it belongs and return its path."""
         if not self._stack:
             self.document.values[()] = mark
@@ -197,8 +193,7 @@ class _Builder:
         frame = self._stack[-1]
         if isinstance(frame.items, dict):
             path = (*frame.path, frame.key or "")
-            if frame.key != "<<":
-                frame.items.setdefault(frame.key or "", value)
+            frame.items.setdefault(frame.key or "", value)
             frame.key = None
         else:
             path = (*frame.path, len(frame.items))
@@ -249,7 +244,7 @@ class _Builder:
             self.document.sources[self._next_path()] = text
         return value
 
-    def _next_path(self) -> Path:
+    def _next_path(self) -> Loc:
         frame = self._stack[-1]
         return (*frame.path, len(frame.items) if isinstance(frame.items, list) else frame.key or "")
 

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path as FilePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from pydantic import ValidationError
 
 from proxy.config.checks import Checked, find_contradictions, find_doubts
-from proxy.config.document import Document, Path, read_document
+from proxy.config.document import Document, Loc, read_document
 from proxy.config.forms import PoliciesForm
 from proxy.config.messages import describe, place
 from proxy.config.model import Config
@@ -64,7 +64,7 @@ class Loaded:
     origins: Origins
 
 
-def load_policies(path: FilePath, env: Mapping[str, str], rules: RouteRules) -> Loaded:
+def load_policies(path: Path, env: Mapping[str, str], rules: RouteRules) -> Loaded:
     """Read the file at `path`, with `env` for its `${VAR}`.
 
     Raises ConfigError with every problem found; also for a file that cannot be read.
@@ -84,7 +84,7 @@ def load_policies(path: FilePath, env: Mapping[str, str], rules: RouteRules) -> 
     return Loaded(config, _problems(path, doubts), origins)
 
 
-def _read(path: FilePath) -> str:
+def _read(path: Path) -> str:
     try:
         with path.open("rb") as file:
             content = file.read(_MAX_FILE + 1)
@@ -106,13 +106,13 @@ def _read(path: FilePath) -> str:
 # --- the form -------------------------------------------------------------------------------------------------------
 
 
-def _validate(document: Document, folder: FilePath, found: list[_Found]) -> Checked | None:
+def _validate(document: Document, folder: Path, found: list[_Found]) -> Checked | None:
     """The form of the sound parts of the file; what is wrong with the others is added to `found`.
 
     What has a mistake is left out and the rest validated again, until it is sound: so one mistake hides no other.
     None when nothing useful is left.
     """
-    unsound = set[Path]()
+    unsound = set[Loc]()
     while True:
         data, places = _without(document.data, unsound)
         try:
@@ -120,7 +120,13 @@ def _validate(document: Document, folder: FilePath, found: list[_Found]) -> Chec
         except ValidationError as failure:
             errors = [_in_file(error, places) for error in failure.errors(include_url=False)]
         else:
-            return Checked(form, places, frozenset(unsound), document, folder)
+            return Checked(form, places, frozenset(unsound), document, folder) if document.complete else None
+        if not document.complete:
+            # What seems to be missing may stand in the part that could not be read.
+            found += _described(
+                [error for error in errors if error["type"] != "missing" and not _is_of_whole(error)], document
+            )
+            return None
         found += _described(_without_consequences(errors, unsound, document), document)
         more = {_unsound_part(error, document) for error in errors}
         if more <= unsound:
@@ -136,12 +142,16 @@ def _in_file(error: "ErrorDetails", places: tuple[int, ...]) -> "ErrorDetails":
     return error
 
 
-def _without_consequences(errors: "list[ErrorDetails]", unsound: set[Path], document: Document) -> "list[ErrorDetails]":
+def _without_consequences(errors: "list[ErrorDetails]", unsound: set[Loc], document: Document) -> "list[ErrorDetails]":
     """`errors` but for those of a whole that is only wrong because a part of it is."""
     parts = unsound.union(document.existing(error["loc"]) for error in errors)
     wholes = {part[:length] for part in parts for length in range(len(part))}
-    of_whole = ("value_error", "too_short")
-    return [error for error in errors if error["type"] not in of_whole or document.existing(error["loc"]) not in wholes]
+    return [error for error in errors if not (_is_of_whole(error) and document.existing(error["loc"]) in wholes)]
+
+
+def _is_of_whole(error: "ErrorDetails") -> bool:
+    """Whether `error` is about what a mapping or list holds, taken together."""
+    return error["type"] == "too_short" or (error["type"] == "value_error" and isinstance(error["input"], dict))
 
 
 def _described(errors: "list[ErrorDetails]", document: Document) -> list[_Found]:
@@ -150,15 +160,15 @@ def _described(errors: "list[ErrorDetails]", document: Document) -> list[_Found]
     return [(mark, describe(error, document)) for mark, error in marked[:_MAX_PROBLEMS]]
 
 
-def _unsound_part(error: "ErrorDetails", document: Document) -> Path:
+def _unsound_part(error: "ErrorDetails", document: Document) -> Loc:
     """What to leave out: an unknown key alone, else the route, the upstream or the setting with the mistake."""
     return document.existing(error["loc"] if error["type"] == "extra_forbidden" else error["loc"][:2])
 
 
-def _without(data: dict[str, object], unsound: set[Path]) -> tuple[dict[str, object], tuple[int, ...]]:
+def _without(data: dict[str, object], unsound: set[Loc]) -> tuple[dict[str, object], tuple[int, ...]]:
     """`data` without the parts at the paths in `unsound`, and the indexes of the routes that are left."""
 
-    def prune(node: object, path: Path) -> object:
+    def prune(node: object, path: Loc) -> object:
         if isinstance(node, dict):
             return {key: prune(child, (*path, key)) for key, child in node.items() if (*path, key) not in unsound}
         if isinstance(node, tuple):
@@ -178,7 +188,7 @@ def _without(data: dict[str, object], unsound: set[Path]) -> tuple[dict[str, obj
 def _check_matches(checked: Checked, rules: RouteRules) -> Iterator[_Found]:
     paths = {route.name: path for path, route in reversed(list(checked.routes()))}
     for problem in rules.check_routes([(route.name, route.match) for _, route in checked.routes()]):
-        where: Path = (*paths[problem.route], "match")
+        where: Loc = (*paths[problem.route], "match")
         written = checked.document.get(where)
         if isinstance(written, tuple) and problem.match in written:
             where = (*where, written.index(problem.match))
@@ -198,7 +208,7 @@ def _check_rewrites(checked: Checked, rules: RouteRules) -> Iterator[_Found]:
 # --- problems -------------------------------------------------------------------------------------------------------
 
 
-def _failure(path: FilePath, found: list[_Found]) -> ConfigError:
+def _failure(path: Path, found: list[_Found]) -> ConfigError:
     problems = _problems(path, found)
     if len(problems) > _MAX_PROBLEMS:
         rest = len(problems) - _MAX_PROBLEMS
@@ -206,7 +216,7 @@ def _failure(path: FilePath, found: list[_Found]) -> ConfigError:
     return ConfigError(problems)
 
 
-def _problems(path: FilePath, found: list[_Found]) -> list[Problem]:
+def _problems(path: Path, found: list[_Found]) -> list[Problem]:
     """In the order of the file, and one for each place: the first says why, others only follow from it."""
     first: dict[Mark, str] = {}
     for mark, message in found:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from pydantic import BaseModel
 
-from proxy.config.document import Document, Path
+from proxy.config.document import Document, Loc
 from proxy.config.environment import Expanded
 from proxy.config.forms import PoliciesForm
 from proxy.config.later import LATER_ANYWHERE, not_available
@@ -68,7 +68,7 @@ def _reason(error: "ErrorDetails", document: Document) -> str:
 # --- names of places ------------------------------------------------------------------------------------------------
 
 
-def _section(loc: Path, document: Document) -> tuple[str, Path]:
+def _section(loc: Loc, document: Document) -> tuple[str, Loc]:
     """The outermost section that `loc` is in, as people call it, and the rest of `loc`."""
     match loc:
         case ("routes", int(index), *rest):
@@ -82,11 +82,11 @@ def _section(loc: Path, document: Document) -> tuple[str, Path]:
     return "", loc
 
 
-def _dotted(loc: Path) -> str:
+def _dotted(loc: Loc) -> str:
     return ".".join(part for part in loc if isinstance(part, str) and part != "[key]")
 
 
-def _inside(loc: Path, document: Document) -> str:
+def _inside(loc: Loc, document: Document) -> str:
     section, rest = _section(loc, document)
     within = _dotted(rest)
     if section:
@@ -94,7 +94,7 @@ def _inside(loc: Path, document: Document) -> str:
     return f" in {within}" if within else ""
 
 
-def _subject(path: Path, document: Document) -> str:
+def _subject(path: Loc, document: Document) -> str:
     section, rest = _section(path, document)
     name = _dotted(rest)
     if section:
@@ -105,7 +105,7 @@ def _subject(path: Path, document: Document) -> str:
 # --- unknown keys ---------------------------------------------------------------------------------------------------
 
 
-def _unknown_key(loc: Path, document: Document) -> str:
+def _unknown_key(loc: Loc, document: Document) -> str:
     key = str(loc[-1])
     if key in LATER_ANYWHERE:
         return f"{not_available(key)}{_inside(loc[:-1], document)}"
@@ -115,7 +115,7 @@ def _unknown_key(loc: Path, document: Document) -> str:
     return f"unknown key {quoted(key)}{_inside(loc[:-1], document)}: {hint}"
 
 
-def _keys_at(loc: Path) -> list[str]:
+def _keys_at(loc: Loc) -> list[str]:
     """The keys that the mapping at `loc` may have."""
     model: type[BaseModel] = PoliciesForm
     in_container = False

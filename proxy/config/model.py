@@ -40,7 +40,7 @@ class Model(BaseModel):
 
 
 class Limits(Model):
-    """What one client may cost. See docs/limits.md."""
+    """What one client may cost."""
 
     max_connections: Count = 4096
     max_head: ByteSize = 32 * 1024

@@ -4,10 +4,10 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path as FilePath
+from pathlib import Path
 from typing import Any
 
-from proxy.config.document import Document, Path
+from proxy.config.document import Document, Loc
 from proxy.config.forms import PoliciesForm, RouteSettings, UpstreamForm
 from proxy.config.model import (
     Config,
@@ -28,7 +28,7 @@ Origins = Mapping[tuple[str, ...], str]
 """Where a value comes from, by `("routes", NAME, "timeout.total")`, `("upstreams", NAME, KEY)`, `("server", KEY)`."""
 
 
-def resolve(form: PoliciesForm, document: Document, folder: FilePath) -> tuple[Config, Origins]:
+def resolve(form: PoliciesForm, document: Document, folder: Path) -> tuple[Config, Origins]:
     """All effective values of a form without mistakes. Relative file names are taken from `folder`."""
     resolver = _Resolver(form, document, folder)
     server = resolver.server()
@@ -44,7 +44,7 @@ def _digest(config: Config) -> str:
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
     for upstream in config.upstreams.values():
         for name in tls_files(upstream.tls).values():
-            digest.update(FilePath(name).read_bytes())
+            digest.update(Path(name).read_bytes())
     return digest.hexdigest()
 
 
@@ -63,14 +63,14 @@ class _Layer:
     """The settings of `defaults` or of a route, and where they are written."""
 
     settings: RouteSettings
-    path: Path
+    path: Loc
     label: str
 
 
 class _Resolver:
     """Resolves the parts of one form and notes every value's origin."""
 
-    def __init__(self, form: PoliciesForm, document: Document, folder: FilePath) -> None:
+    def __init__(self, form: PoliciesForm, document: Document, folder: Path) -> None:
         self.origins: dict[tuple[str, ...], str] = {}
         self._form = form
         self._document = document
@@ -169,11 +169,11 @@ class _Resolver:
 
     # --- origins
 
-    def _note(self, key: tuple[str, ...], path: Path, otherwise: str) -> None:
+    def _note(self, key: tuple[str, ...], path: Loc, otherwise: str) -> None:
         written = path in self._document.keys
         self.origins[key] = f"written, line {self._document.keys[path].line}" if written else otherwise
 
-    def _note_layer(self, route: str, key: str, layer: _Layer, path: Path) -> None:
+    def _note_layer(self, route: str, key: str, layer: _Layer, path: Loc) -> None:
         full = (*layer.path, *path)
         line = self._document.value_mark(full).line
         short = self._document.get((*layer.path, "timeout")) if path[0] == "timeout" else None

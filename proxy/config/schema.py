@@ -22,14 +22,12 @@ def policies_schema() -> dict[str, Any]:
 
 
 def _adapt(node: Any) -> Any:
-    """pydantic's schema without titles and nulls, and with variables wherever a scalar stands."""
+    """pydantic's schema without titles, nulls and defaults (in code's units), with variables for any scalar."""
     if isinstance(node, list):
         return [_adapt(each) for each in node]
     if not isinstance(node, dict):
         return node
-    adapted = {key: _adapt(value) for key, value in node.items() if key not in ("title", "properties")}
-    if isinstance(adapted.get("default", {}), dict | list | None):
-        adapted.pop("default", None)
+    adapted = {key: _adapt(value) for key, value in node.items() if key not in ("title", "default", "properties")}
     if "properties" in node:
         adapted["properties"] = {name: _adapt(value) for name, value in node["properties"].items()}
     if node.get("type") in _SCALAR_TYPES or "enum" in node:
@@ -38,8 +36,8 @@ def _adapt(node: Any) -> Any:
 
 
 def _or_variable(scalar: dict[str, Any]) -> dict[str, Any]:
-    outer: dict[str, Any] = {key: scalar.pop(key) for key in ("description", "default") if key in scalar}
-    return {"anyOf": [scalar, _FROM_ENVIRONMENT], **outer}
+    description = {"description": scalar.pop("description")} if "description" in scalar else {}
+    return {"anyOf": [scalar, _FROM_ENVIRONMENT], **description}
 
 
 def _flatten(node: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from proxy.exchange import Exchange, Handler, Response
 from proxy.telemetry.access_log import AccessLog
 from proxy.telemetry.instruments import RouteMetrics
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger("tidegate.observe")
 
 
 class Observe:
@@ -67,7 +67,7 @@ class Observe:
             "upstream_ms": round(exchange.upstream_seconds * 1000),
             "attempts": exchange.attempt,
         }
-        logger.warning("slow request", extra=details)
+        log.warning("slow request", extra=details)
 
 
 def _as_proxy_error(error: BaseException) -> ProxyError:

@@ -17,6 +17,8 @@ ORDINARY: Final = 0
 HOST: Final = 1 << 0
 CONTENT_LENGTH: Final = 1 << 1
 TRANSFER_ENCODING: Final = 1 << 2
+FRAMING: Final = CONTENT_LENGTH | TRANSFER_ENCODING
+"""Either of these announces a request body."""
 CONNECTION: Final = 1 << 3
 UPGRADE: Final = 1 << 4
 HOP_BY_HOP: Final = 1 << 5
@@ -35,7 +37,8 @@ TWIN: Final = 1 << 12
 """Reads with `-` for `_` as a name that is not ordinary."""
 INVALID: Final = 1 << 13
 """Not a token."""
-LONG: Final = 1 << 14
+DATE: Final = 1 << 14
+LONG: Final = 1 << 15
 """Longer than `_SHORT_NAME`, so its length counts."""
 
 _SHORT_NAME: Final = 64
@@ -49,6 +52,7 @@ _KINDS: Final = {
     b"content-length": CONTENT_LENGTH,
     b"transfer-encoding": TRANSFER_ENCODING,
     b"connection": CONNECTION,
+    b"date": DATE,
     b"upgrade": UPGRADE,
     b"expect": EXPECT,
     b"via": VIA,

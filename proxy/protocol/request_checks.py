@@ -12,7 +12,7 @@ from proxy.errors import (
     BadRequest,
     ExpectationFailed,
     HeadersTooLarge,
-    MethodNotAllowed,
+    MethodRefused,
     MisdirectedRequest,
     NotImplementedHere,
     ProxyError,
@@ -21,6 +21,7 @@ from proxy.errors import (
 from proxy.protocol.fields import (
     CONTENT_LENGTH,
     EXPECT,
+    FRAMING,
     HOST,
     INVALID,
     KINDS,
@@ -30,46 +31,82 @@ from proxy.protocol.fields import (
     TWIN,
     UNDERSCORE,
     has_control_byte,
-    is_oversized,
 )
 from proxy.protocol.framing import is_chunked, parse_content_length
-from proxy.protocol.headers import RawHeaders
+from proxy.protocol.headers import RawHeaders, end_to_end
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """What may be routed. CONNECT and TRACE are never allowed, others not implemented."""
 
 _SINGLE: Final = HOST | CONTENT_LENGTH | TRANSFER_ENCODING | EXPECT
-_FRAMING: Final = CONTENT_LENGTH | TRANSFER_ENCODING
 _REFUSED: Final = INVALID | TWIN
 _EXAMINED: Final = _SINGLE | _REFUSED
+_REQUEST_LINE: Final = len("  HTTP/1.1\r\n")
+_FIELD: Final = len(": \r\n")
 _NOT_IN_TARGET: Final = re.compile(r"[\x00-\x20\x7f#]")
 _ABSOLUTE_FORM: Final = re.compile(r"https?://([^/?]*)(.*)", re.IGNORECASE | re.DOTALL)
 _AUTHORITY: Final = re.compile(rb"(?:\[([0-9A-Fa-f:.]{2,45})\]|[A-Za-z0-9._~\-]{1,255})(?::([0-9]{1,5}))?")
 
 
+class CheckedFields:
+    """The header fields of a request, checked. A connection keeps them for the next request that repeats them."""
+
+    __slots__ = ("_added", "_lines", "content_length", "host", "kinds", "raw", "size", "version")
+
+    def __init__(
+        self,
+        raw: RawHeaders,
+        host: str = "",
+        content_length: int | None = None,
+        kinds: int = 0,
+        size: int = 0,
+        version: tuple[int, int] = (1, 1),
+    ) -> None:
+        self.raw = raw
+        self.host = host
+        """Of the Host field; "" on HTTP/1.0 without one."""
+        self.content_length = content_length
+        self.kinds = kinds
+        """The kinds of all fields (`proxy.protocol.fields`): `kinds & VIA` tells whether any Via is there."""
+        self.size = size
+        """Bytes on the wire."""
+        self.version = version
+        self._added: RawHeaders | None = None
+        self._lines = b""
+
+    def lines(self, added: RawHeaders) -> bytes:
+        """The end-to-end fields and `added`, as lines of a head; worked out once for the same `added`."""
+        if self._added is not added:
+            self._lines = b"".join([b"%b: %b\r\n" % field for field in (*end_to_end(self.raw), *added)])
+            self._added = added
+        return self._lines
+
+
 class Checked:
     """A request head that passed the checks, and what they found out on the way."""
 
-    __slots__ = ("chunked", "content_length", "expect_continue", "host", "kinds", "target")
+    __slots__ = ("chunked", "expect_continue", "fields", "host", "target")
 
-    def __init__(
-        self, target: str, host: str, content_length: int | None, chunked: bool, expect_continue: bool, kinds: int
-    ) -> None:
+    def __init__(self, target: str, host: str, fields: CheckedFields) -> None:
         self.target = target
         """Origin form, or "*" for an OPTIONS request about the proxy itself (RFC 9110 section 9.3.7)."""
         self.host = host
         """The effective authority: that of an absolute target, else Host; "" on HTTP/1.0 without one."""
-        self.content_length = content_length
-        self.chunked = chunked
-        self.expect_continue = expect_continue
-        self.kinds = kinds
-        """The kinds of all fields (`proxy.protocol.fields`): `kinds & VIA` tells whether any Via is there."""
+        self.fields = fields
+        self.chunked = fields.kinds & TRANSFER_ENCODING != 0
+        # RFC 9110 section 10.1.1: an expectation in HTTP/1.0 is ignored.
+        self.expect_continue = fields.kinds & EXPECT != 0 and fields.version == (1, 1)
 
 
 def check_request(
-    method: str, target: str, version: tuple[int, int], raw_headers: RawHeaders, *, max_head: int
+    method: str,
+    target: str,
+    version: tuple[int, int],
+    raw_headers: RawHeaders,
+    max_head: int,
+    known: CheckedFields | None = None,
 ) -> Checked:
-    """Check one head as parsed. Targets are text decoded with surrogateescape.
+    """Check one head as parsed. Targets are text decoded with surrogateescape. `known` are fields checked before.
 
     Raises the ClientError that fits: BadRequest, MethodNotAllowed, NotImplementedHere, VersionNotSupported,
     ExpectationFailed or HeadersTooLarge.
@@ -78,19 +115,27 @@ def check_request(
         raise VersionNotSupported
     if method not in METHODS:
         raise _method_error(method)
-    host, content_length, kinds = _check_fields(raw_headers, version)
-    values = b"".join([value for _, value in raw_headers])
-    count = len(raw_headers)
-    if count > MAX_FIELDS or is_oversized(raw_headers, kinds, len(values), max_head - len(method) - len(target)):
+    if known is None or known.raw != raw_headers or known.version != version:
+        known = check_fields(raw_headers, version)
+    if len(method) + len(target) + known.size > max_head:
         raise HeadersTooLarge
+    if _is_origin_form(target):
+        return Checked(target, known.host, known)
+    authority, target = _split_target(method, target)
+    return Checked(target, authority or known.host, known)
+
+
+def check_fields(raw_headers: RawHeaders, version: tuple[int, int]) -> CheckedFields:
+    """Check the header fields alone. Raises BadRequest, ExpectationFailed, NotImplementedHere and HeadersTooLarge."""
+    if len(raw_headers) > MAX_FIELDS:
+        raise HeadersTooLarge
+    host, content_length, kinds = _check_each(raw_headers, version)
+    values = b"".join([value for _, value in raw_headers])
     if has_control_byte(values):
         raise BadRequest("A header value has a control character.")
-    if not _is_origin_form(target):
-        authority, target = _split_target(method, target)
-        host = authority or host
-    # RFC 9110 section 10.1.1: an expectation in HTTP/1.0 is ignored.
-    expect_continue = kinds & EXPECT != 0 and version == (1, 1)
-    return Checked(target, host, content_length, kinds & TRANSFER_ENCODING != 0, expect_continue, kinds)
+    names = sum([len(name) for name, _ in raw_headers])
+    size = _REQUEST_LINE + len(values) + names + _FIELD * len(raw_headers)
+    return CheckedFields(raw_headers, host, content_length, kinds, size, version)
 
 
 def check_authority(host: str, allowed: frozenset[str]) -> None:
@@ -119,13 +164,13 @@ def parse_authority(value: bytes) -> str:
 
 def _method_error(method: str) -> ProxyError:
     if method in ("CONNECT", "TRACE"):
-        return MethodNotAllowed(allow=", ".join(sorted(METHODS)))
+        return MethodRefused(allow=", ".join(sorted(METHODS)))
     if not method.isascii() or method.encode().translate(None, TOKEN_BYTES):
         return BadRequest("The method is not a token.")
     return NotImplementedHere("The method is not known here.")
 
 
-def _check_fields(raw_headers: RawHeaders, version: tuple[int, int]) -> tuple[str, int | None, int]:
+def _check_each(raw_headers: RawHeaders, version: tuple[int, int]) -> tuple[str, int | None, int]:
     """Host, Content-Length and the kinds of all fields."""
     host = ""
     content_length: int | None = None
@@ -147,7 +192,7 @@ def _check_fields(raw_headers: RawHeaders, version: tuple[int, int]) -> tuple[st
             kinds |= kind
     if not kinds & HOST and version == (1, 1):
         raise BadRequest("Host is missing.")
-    if kinds & _FRAMING == _FRAMING:
+    if kinds & FRAMING == FRAMING:
         raise BadRequest("Content-Length and Transfer-Encoding exclude each other.")
     if kinds & UNDERSCORE:
         _check_twins(raw_headers)

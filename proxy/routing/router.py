@@ -100,7 +100,8 @@ class _Node(Generic[T]):
 class Router(Generic[T]):
     """Finds the route of a request among templates that `check_routes` has passed.
 
-    The most specific path wins, then the method written out, then GET for HEAD, then `*`.
+    The most specific path wins, then the method written out, then GET for HEAD, then `*`. Case is significant in paths
+    (RFC 3986 section 6.2.2.1).
     """
 
     def __init__(self, entries: Sequence[tuple[RouteConfig, T]]) -> None:

@@ -1,22 +1,29 @@
 """One client connection: aiohttp's protocol with our limits, our timers and our answers to what it cannot parse.
 
-What is used of aiohttp's internals here is pinned by tests/integration/test_aiohttp_pins.py.
+A message that arrives complete on an idle connection takes the lane: its handler is driven at once, without aiohttp's
+request loop. Everything else (pipelined, a body still to come, an upgrade, a parser error) goes through that loop. Both
+end in the same `Edge.answer`. What is used of aiohttp's internals is pinned by tests/integration/test_aiohttp_pins.py.
 """
 
 import asyncio
+import socket
+import struct
+import sys
 from collections.abc import Awaitable, Callable
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 
-from aiohttp import StreamReader, http_exceptions, web
-from aiohttp.abc import AbstractStreamWriter
+from aiohttp import EMPTY_PAYLOAD, StreamReader, http_exceptions, web
 from aiohttp.http_parser import RawRequestMessage
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from proxy.alarm import Alarm
-from proxy.config.model import Limits
-from proxy.errors import BadRequest, HeadersTooLarge, ProxyError, UriTooLong
+from proxy.errors import BadRequest, ClientDisconnected, HeadersTooLarge, ProxyError, UriTooLong
 from proxy.protocol.forwarded import ClientAddress, Forwarding
+from proxy.protocol.headers import RawHeaders
+from proxy.protocol.request_checks import CheckedFields
+from proxy.server.boundary import Boundary
+from proxy.server.incoming import Answered, Edge, IncomingRequest
 from proxy.server.request_body import ClientBody
 from proxy.watchdog import Watchdog
 
@@ -24,81 +31,15 @@ READ_BUFFER = 64 * 1024
 """Bytes that aiohttp may hold of a request body before it stops reading (it holds up to twice this)."""
 LINGER = 2.0
 """Seconds to read on after an early answer, so that the client sees the answer and not a reset."""
+SMALL = 32 * 1024
+"""Bytes of an answer that may wait in the outbox; what is larger is worth a write of its own."""
 MAX_LINE = 8192
 MAX_FIELD = 8190
 """Not the same as MAX_LINE: aiohttp's error tells the two apart only by the limit that it names."""
 MAX_FIELDS = 128
-
-
-class IncomingRequest:
-    """What aiohttp hands over for a message, without the cost of its own request class."""
-
-    __slots__ = ("_task", "connection", "message", "payload", "writer")
-
-    def __init__(
-        self,
-        message: RawRequestMessage,
-        payload: StreamReader,
-        connection: "Connection",
-        writer: AbstractStreamWriter,
-        task: "asyncio.Task[None] | None",
-    ) -> None:
-        self.message = message
-        self.payload = payload
-        self.connection = connection
-        self.writer = writer
-        self._task = task
-
-    def _finish(self) -> None:
-        """aiohttp's hook for the end of the request; nothing to do."""
-
-    def _cancel(self, error: BaseException) -> None:
-        """aiohttp's hook for a lost connection: wake whoever reads the body."""
-        self.payload.set_exception(error)
-
-
-class Answered:
-    """Tells aiohttp that the response has been written, and whether the connection goes on."""
-
-    __slots__ = ("keep_alive",)
-
-    def __init__(self, keep_alive: bool) -> None:
-        self.keep_alive = keep_alive
-
-    async def prepare(self, _request: object) -> None:
-        """Nothing is left to do."""
-
-    async def write_eof(self) -> None:
-        """Nothing is left to do."""
-
-
-class Edge(Protocol):
-    """What a connection needs from the edge that owns it."""
-
-    @property
-    def limits(self) -> Limits:
-        """The limits in force now."""
-        ...
-
-    def admit(self, connection: "Connection") -> bool:
-        """Whether one more connection may be opened."""
-        ...
-
-    def closed(self, connection: "Connection") -> None:
-        """The connection is gone."""
-        ...
-
-    async def answer(self, request: IncomingRequest) -> Answered:
-        """Answer a well-formed message."""
-        ...
-
-    async def refuse(self, request: IncomingRequest, error: ProxyError) -> Answered:
-        """Answer a message that could not be parsed."""
-        ...
-
-    def refuse_slow_head(self, connection: "Connection") -> None:
-        """Answer a head that does not get finished, and close."""
-        ...
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+_EAGER: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
+"""A task that starts at once: what never waits is answered without a turn of the event loop."""
 
 
 class Connection(RequestHandler):
@@ -109,10 +50,17 @@ class Connection(RequestHandler):
 
     __slots__ = (
         "_edge",
+        "_forwarded",
         "_heard",
+        "_lane",
+        "_unsent",
+        "_wire",
+        "_with_via",
         "body",
         "body_stall",
+        "boundary",
         "clients",
+        "fields",
         "forwarding",
         "peer",
         "stall",
@@ -136,6 +84,12 @@ class Connection(RequestHandler):
         )
         self._edge = edge
         self._heard = False
+        self._lane: asyncio.Task[None] | None = None
+        self._wire: asyncio.Transport | None = None
+        """The transport until it is gone; aiohttp's own reference ends when closing begins."""
+        self._unsent = 0
+        """Bytes that an answer which is over had left to send when somebody last looked."""
+        self.boundary = Boundary()
         self.stall = Alarm(loop, self._stalled)
         self.body_stall = Alarm(loop, self._body_stalled)
         self.watchdog = Watchdog(loop)
@@ -146,6 +100,10 @@ class Connection(RequestHandler):
         self.forwarding: Forwarding | None = None
         """What is known about the client side, by the word of `clients`; kept from request to request."""
         self.clients: ClientAddress | None = None
+        self.fields: CheckedFields | None = None
+        """The header fields of the last request: most clients repeat theirs."""
+        self._forwarded: RawHeaders | None = None
+        self._with_via: RawHeaders = ()
 
     @property
     def has_upgraded(self) -> bool:
@@ -153,9 +111,14 @@ class Connection(RequestHandler):
         return self._upgraded and not self._messages
 
     @property
+    def is_final(self) -> bool:
+        """Whether the request that is being answered has to be the last one."""
+        return self.boundary.is_final and not self._messages
+
+    @property
     def is_idle(self) -> bool:
         """Whether the connection waits for a request of which nothing has come."""
-        return self._waiter is not None and not self._heard and not self._messages
+        return self._lane is None and self._waiter is not None and not self._heard and not self._messages
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start waiting for the first request, or refuse the connection at once."""
@@ -167,31 +130,140 @@ class Connection(RequestHandler):
         peername = transport.get_extra_info("peername")
         self.peer = peername[0] if isinstance(peername, tuple) else ""
         super().connection_made(transport)
+        self._wire = self.transport
         self.stall.set(monotonic() + self._edge.limits.header_timeout)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Cancel what is under way for this client and give everything back."""
+        self._wire = None
         self.stall.close()
         self.body_stall.close()
         self.watchdog.close()
         if self._manager is not None:
             self._edge.closed(self)
+        if self._lane is not None:
+            self._lane.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse; a head that has begun must be complete within `header_timeout`."""
-        waiter = self._waiter
-        if waiter is None:
-            # Busy. What is not body is the next request, perhaps only part of it.
-            self._heard = self.body is None or self.body.is_complete
+        """Parse, and answer a message that can be answered at once."""
+        if self._upgraded or self._payload_parser is not None:
             super().data_received(data)
             return
-        super().data_received(data)
-        if waiter.done():
+        parser = self._parser
+        if parser is None or self._force_close or self._close:
+            return
+        try:
+            messages, upgraded, tail = parser.feed_data(data)
+        except http_exceptions.HttpProcessingError as error:
+            self._parser_failed(error)
+            return
+        waiter = self._waiter
+        is_idle = self._lane is None and waiter is not None and not waiter.done() and not self._messages
+        if is_idle and len(messages) == 1 and not upgraded:
+            message, payload = messages[0]
+            if payload.is_eof() and not (message.chunked or message.upgrade):
+                parser.message_consumed()
+                # Heads end with LF: what comes after this one is the beginning of the next.
+                self._heard = payload is EMPTY_PAYLOAD and not data.endswith(b"\n")
+                self._take(message, payload)
+                return
+        trusted = self.boundary.sift(messages, data, upgraded=upgraded, is_idle=is_idle)
+        self._queue(trusted)
+        self._upgraded = upgraded and not self.boundary.is_final
+        self._message_tail = tail
+        if is_idle:
+            self._expect_rest_of_head(bool(data) and not messages)
+            return
+        # What comes while we are busy and is not body is the next request, perhaps only part of it.
+        body = self.body
+        self._heard = body is None or body.is_complete
+        if body is not None:
+            body.arrived(len(data))
+
+    def _parser_failed(self, error: http_exceptions.HttpProcessingError) -> None:
+        """Tell the client in its turn; if it happened within a body, whoever reads that gets to know at once."""
+        self._queue([(_ErrInfo(400, error, error.message), EMPTY_PAYLOAD)])
+        self._heard = False
+        if self.body is not None:
+            self.body.break_off()
+
+    def begin_body(self, body: ClientBody) -> None:
+        """The request that is being answered has a body; what is queued behind an unfinished one is its error."""
+        self.body = body
+        if self._messages:
+            body.break_off()
+
+    def _queue(self, messages: Any) -> None:
+        """Leave messages to aiohttp's request loop, and read no more while too many wait."""
+        if not messages:
+            return
+        self._request_count += len(messages)
+        self._messages.extend(messages)
+        self._wake()
+        if not self._buffer_paused and len(self._messages) >= self._max_msg_queue_size:
+            self._pause_reading_for_buffer()
+
+    def _wake(self) -> None:
+        """Let aiohttp's request loop go on, unless the lane is busy: it wakes the loop when it is free again."""
+        waiter = self._waiter
+        if self._lane is None and waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def _expect_rest_of_head(self, begun: bool) -> None:
+        if not begun:
             self._heard = False
-        elif data and not self._heard:
+        elif not self._heard:
             self._heard = True
             self.stall.set(monotonic() + self._edge.limits.header_timeout)
+
+    # --- the lane ---
+
+    def _take(self, message: RawRequestMessage, payload: StreamReader) -> None:
+        self._request_count += 1
+        incoming = IncomingRequest(message, payload, self)
+        task = asyncio.Task(self._drive(incoming), loop=self._loop, **_EAGER)
+        if not task.done():
+            self._lane = task
+
+    async def _drive(self, incoming: IncomingRequest) -> None:
+        keep_alive = False
+        try:
+            keep_alive = (await self._edge.answer(incoming)).keep_alive
+        except ConnectionError:
+            pass
+        except Exception as error:
+            self.log_exception("The edge failed to answer a request", exc_info=error)
+            self.abort()
+        finally:
+            self._lane = None
+            if not keep_alive or self._close:
+                self._leave()
+            else:
+                self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+                if self._messages:
+                    self._wake()
+
+    def _leave(self) -> None:
+        """Close when what was written has been sent."""
+        self.force_close()
+
+    def _process_keepalive(self) -> None:
+        """aiohttp's timer for idle connections; a connection whose lane is busy is not idle."""
+        if self._lane is None:
+            super()._process_keepalive()
+        else:
+            self._keepalive_handle = self._loop.call_at(
+                self._loop.time() + self._keepalive_timeout, self._process_keepalive
+            )
+
+    async def shutdown(self, timeout: float | None = None) -> None:
+        """aiohttp's hook for the end of the server, after the drain: what is still under way is cancelled."""
+        tasks = [task for task in (self._lane, self._task_handler) if task is not None]
+        for task in tasks:
+            task.cancel()
+        self.force_close()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def rest(self) -> None:
         """The answer is out. If part of the next request is here already, its time begins now."""
@@ -199,19 +271,68 @@ class Connection(RequestHandler):
         self.stall.clear()
         if self._heard and not self._messages:
             self.stall.set(monotonic() + self._edge.limits.header_timeout)
+        elif self._wire is not None and self._wire.get_write_buffer_size():
+            self._watch_unsent()
+
+    def _left_to_send(self) -> int:
+        return 0 if self._wire is None else self._wire.get_write_buffer_size()
+
+    def _watch_unsent(self) -> None:
+        """Nobody waits for the client to take the end of its answer, but it must not take for ever."""
+        self._unsent = self._left_to_send()
+        self.stall.set(monotonic() + self._edge.limits.write_timeout)
+
+    async def drained(self) -> None:
+        """Wait until the client has taken enough of what was written. Raises ConnectionError."""
+        await self._drain_helper()
+
+    def with_via(self, forwarded: RawHeaders, via: tuple[bytes, bytes]) -> RawHeaders:
+        """`forwarded` and `via`: the same object as long as the client side stays the same."""
+        if forwarded is not self._forwarded or self._with_via[-1] is not via:
+            self._forwarded = forwarded
+            self._with_via = (*forwarded, via)
+        return self._with_via
+
+    def send(self, data: bytes, *, is_last: bool = False) -> None:
+        """Write to the client; what `is_last`, the end of an answer, may wait for the end of the loop's turn.
+
+        Raises ClientDisconnected.
+        """
+        transport = self.transport
+        if transport is None:
+            raise ClientDisconnected(cause="the connection was lost while the response was written")
+        if is_last and len(data) <= SMALL:
+            self._edge.outbox.write(transport, data)
+            return
+        try:
+            transport.write(data)
+        except RuntimeError as error:  # uvloop, when the handle was closed in the meantime
+            raise ClientDisconnected(cause=str(error)) from None
+
+    def force_close(self) -> None:
+        """Close when everything that was written has been sent."""
+        self._edge.outbox.flush()
+        super().force_close()
 
     def no_linger(self) -> None:
         """Close as soon as the answer is out: nothing more is expected of the client."""
         self._lingering_time = 0.0
 
     def abort(self) -> None:
-        """Drop the connection so that the client sees the answer is not complete (a reset where TCP allows)."""
-        if self.transport is not None:
-            self.transport.abort()
+        """Drop the connection so that the client sees the answer is not complete: on TCP with a reset.
+
+        A client that reads until the connection ends would take anything else for the end of the answer.
+        """
+        wire = self._wire
+        if wire is not None:
+            if self.peer:
+                sock = wire.get_extra_info("socket")
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            wire.abort()
 
     def _make_error_handler(self, err_info: Any) -> Callable[[Any], Awaitable[Any]]:
         """aiohttp's hook for messages that its parser refused: answer as for any other refusal, echo nothing."""
-        error = _parser_error(err_info.exc)
+        error = parser_error(err_info.exc)
 
         async def refuse(request: IncomingRequest) -> Answered:
             return await self._edge.refuse(request, error)
@@ -227,19 +348,28 @@ class Connection(RequestHandler):
         raise ConnectionResetError("nothing sensible can be sent any more")
 
     def _stalled(self) -> None:
+        unsent, self._unsent = self._unsent, 0
         if self.writing:
             self.abort()
+        elif unsent and self._left_to_send():
+            self._send_on(unsent)
         elif self._heard:
             self._edge.refuse_slow_head(self)
-        else:
+        elif not unsent:
             self.force_close()
+
+    def _send_on(self, unsent: int) -> None:
+        if self._left_to_send() < unsent:
+            self._watch_unsent()
+        else:
+            self.abort()
 
     def _body_stalled(self) -> None:
         if self.body is not None:
             self.body.fail_slow()
 
 
-def _parser_error(exc: BaseException) -> ProxyError:
+def parser_error(exc: BaseException) -> ProxyError:
     """What aiohttp's parser objected to, in our words; its own echo input bytes."""
     if isinstance(exc, http_exceptions.LineTooLong):
         if exc.args[1] == MAX_LINE:

@@ -1,19 +1,21 @@
 """The edge: an incoming message becomes an Exchange, its route's handler answers, the answer is written."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, cast
 
 from aiohttp import EMPTY_PAYLOAD, web
 from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
-from aiohttp.http_writer import StreamWriter
 from aiohttp.web_protocol import ERROR
 
 from proxy.config.model import Limits
 from proxy.errors import ClientDisconnected, ProxyError, RequestTimeout
 from proxy.exchange import Exchange, Handler, Response
+from proxy.outbox import Outbox
 from proxy.runtime import Runtime
-from proxy.server.connection import Answered, Connection, IncomingRequest
+from proxy.server.connection import Connection
+from proxy.server.incoming import CLOSED, KEPT_ALIVE, Answered, IncomingRequest
 from proxy.server.opening import Opener
 from proxy.server.response_writer import ResponseWriter
 from proxy.server.tunnel import run_tunnel
@@ -32,21 +34,26 @@ class Edge(web.Server):
     """aiohttp's low-level server with our connections. `runtime` is the one reference that a reload swaps."""
 
     def __init__(
-        self, runtime: Runtime, metrics: ServerMetrics, random_bytes: Callable[[int], bytes], pseudonym: bytes
+        self,
+        runtime: Runtime,
+        outbox: Outbox,
+        metrics: ServerMetrics,
+        random_bytes: Callable[[int], bytes],
+        pseudonym: bytes,
     ) -> None:
         # aiohttp only passes the request from one to the other, and asks the result for `keep_alive`.
         handler, factory = cast("Any", self.answer), cast("Any", IncomingRequest)
         super().__init__(handler, request_factory=factory, handler_cancellation=True)
         self.runtime = runtime
+        self.outbox = outbox
         self.draining = False
         self._metrics = metrics
         self._opener = Opener(random_bytes, pseudonym)
         self._writer = ResponseWriter(b"1.1 " + pseudonym)
         self._connected: dict[Connection, None] = {}
-        self._busy = 0
         self._tasks: set[asyncio.Task[Answered]] = set()
         self._tunnels: set[asyncio.Task[object]] = set()
-        self._quiet = asyncio.Event()
+        self._deserted = asyncio.Event()
 
     def __call__(self) -> Connection:
         """A protocol for one more client connection."""
@@ -58,11 +65,6 @@ class Edge(web.Server):
     def limits(self) -> Limits:
         """The limits in force now."""
         return self.runtime.config.server.limits
-
-    @property
-    def busy(self) -> int:
-        """Exchanges that have not ended."""
-        return self._busy
 
     def admit(self, connection: Connection) -> bool:
         """Whether one more connection may be opened; at the limit the longest open idle one makes room."""
@@ -78,23 +80,24 @@ class Edge(web.Server):
         """The connection is gone."""
         self._connected.pop(connection, None)
         self._metrics.client_connections = len(self._connected)
+        if not self._connected:
+            self._deserted.set()
 
     def close_idle(self) -> None:
         """Close every connection that waits for a request of which nothing has come."""
         for connection in list(self._connected):
-            if connection.is_idle:
-                connection.force_close()
+            connection.close_if_idle()
 
     def close_tunnels(self) -> None:
         """End every tunnel; both sides see an orderly close."""
         for task in self._tunnels:
             task.cancel()
 
-    async def quiet(self) -> None:
-        """Wait until no exchange is under way."""
-        while self._busy:
-            self._quiet.clear()
-            await self._quiet.wait()
+    async def deserted(self) -> None:
+        """Wait until the last client has its answer to the last byte and is gone."""
+        while self._connected:
+            self._deserted.clear()
+            await self._deserted.wait()
 
     def _close_an_idle_one(self) -> bool:
         for connection, _ in zip(self._connected, range(IDLE_SEARCH), strict=False):
@@ -106,20 +109,20 @@ class Edge(web.Server):
 
     # --- exchanges ---
 
-    async def answer(self, incoming: IncomingRequest) -> Answered:
+    def answer(self, incoming: IncomingRequest) -> Coroutine[Any, Any, Answered]:
         """Answer a message. Raises ConnectionError when the connection cannot go on."""
         exchange, handler = self._opener.open(self.runtime, incoming)
-        return await self._run(incoming, exchange, handler)
+        return self._run(incoming, exchange, handler)
 
-    async def refuse(self, incoming: IncomingRequest, error: ProxyError) -> Answered:
+    def refuse(self, incoming: IncomingRequest, error: ProxyError) -> Coroutine[Any, Any, Answered]:
         """Answer a message that could not be parsed."""
         exchange, handler = self._opener.refusal(self.runtime, incoming, error)
-        return await self._run(incoming, exchange, handler)
+        return self._run(incoming, exchange, handler)
 
     def refuse_slow_head(self, connection: Connection) -> None:
         """Answer a head that does not get finished, and close."""
         connection.close()
-        incoming = IncomingRequest(ERROR, EMPTY_PAYLOAD, connection, StreamWriter(connection, self._loop), None)
+        incoming = IncomingRequest(ERROR, EMPTY_PAYLOAD, connection)
         task = self._loop.create_task(self.refuse(incoming, RequestTimeout("The request head arrives too slowly.")))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -128,19 +131,31 @@ class Edge(web.Server):
     async def _run(self, incoming: IncomingRequest, exchange: Exchange, handler: Handler) -> Answered:
         connection = incoming.connection
         connection.stall.clear()
-        self._busy += 1
         response: Response | None = None
+        self.outbox.exchanges += 1
         try:
             response = await handler.handle(exchange)
             if response.tunnel is not None:
                 return await self._tunnel(incoming, exchange, response)
             keep_alive = self._may_keep_alive(incoming, exchange)
-            keep_alive = await self._writer.write(
-                incoming, exchange, response, keep_alive=keep_alive, timeout=self.limits.write_timeout
-            )
-            return Answered(keep_alive)
+            if isinstance(response.body, bytes):
+                data = self._writer.whole(exchange, response, response.body, keep_alive=keep_alive)
+                connection.send(data, is_last=keep_alive and incoming.is_alone)
+                if connection.writing_paused:
+                    await self._writer.drain(connection, exchange, self.limits.write_timeout)
+            else:
+                keep_alive = await self._writer.stream(
+                    connection,
+                    exchange,
+                    response,
+                    response.body,
+                    keep_alive=keep_alive,
+                    stall=self.limits.write_timeout,
+                )
+            return KEPT_ALIVE if keep_alive else CLOSED
         except asyncio.CancelledError:
-            exchange.error = exchange.error or ClientDisconnected()
+            if response is None or response.tunnel is None:  # for a tunnel, this is an end like any other
+                exchange.error = exchange.error or ClientDisconnected()
             connection.abort()
             raise
         except ProxyError as error:
@@ -149,19 +164,18 @@ class Edge(web.Server):
             connection.abort()
             raise ConnectionResetError from None
         finally:
+            self.outbox.exchanges -= 1
             if response is not None:
                 response.close()
             connection.rest()
-            self._busy -= 1
-            if not self._busy:
-                self._quiet.set()
 
     async def _tunnel(self, incoming: IncomingRequest, exchange: Exchange, response: Response) -> Answered:
         tunnel = response.tunnel
         if tunnel is None:
             raise LookupError("only a response with a tunnel may switch protocols")
-        self._writer.switch(incoming.connection, response)
-        copying = self._loop.create_task(run_tunnel(incoming, exchange, tunnel))
+        self._writer.switch(incoming.connection, exchange, response)
+        drain = partial(self._writer.drain, incoming.connection, exchange, self.limits.write_timeout)
+        copying = self._loop.create_task(run_tunnel(incoming, exchange, tunnel, drain))
         self._tunnels.add(copying)
         try:
             await asyncio.wait([copying])
@@ -171,20 +185,22 @@ class Edge(web.Server):
             self._tunnels.discard(copying)
             copying.cancel()
             await asyncio.gather(copying, return_exceptions=True)
-        return Answered(keep_alive=False)
+        return CLOSED
 
     def _may_keep_alive(self, incoming: IncomingRequest, exchange: Exchange) -> bool:
         """Whether the next request may come on this connection; what is left of this one's body decides, too."""
         error = exchange.error
+        connection = incoming.connection
         if self.draining or incoming.message.should_close or (isinstance(error, ProxyError) and error.closes):
             keep_alive = False
         else:
-            keep_alive = True
-        body = incoming.connection.body
+            # A WebSocket that was declined ends the connection, too: what follows it was not read as requests.
+            keep_alive = not (connection.is_final or exchange.request.upgrade)
+        body = connection.body
         if body is None or body.is_complete:
             return keep_alive
         if body.awaits_continue or body.is_broken:
-            incoming.connection.no_linger()
+            connection.no_linger()
             return False
         length = body.content_length
         return keep_alive and length is not None and length - body.received <= UNREAD_LIMIT

@@ -5,15 +5,16 @@ from time import monotonic, time
 
 from proxy.config.model import RouteConfig
 from proxy.errors import ContentTooLarge, LoopDetected, ProxyError
-from proxy.exchange import Exchange, Handler, RawHeaders, Request
+from proxy.exchange import Exchange, Handler, Request
 from proxy.protocol.deadline import parse_deadline_ms
-from proxy.protocol.fields import DEADLINE_FIELD, INTERNAL, REQUEST_ID_FIELD, VIA
+from proxy.protocol.fields import DEADLINE_FIELD, FRAMING, INTERNAL, VIA
 from proxy.protocol.forwarded import Forwarding, find_request_id, request_id
-from proxy.protocol.headers import seen_loop, via_received
-from proxy.protocol.request_checks import Checked, check_authority, check_request
+from proxy.protocol.headers import RawHeaders, seen_loop, via_received
+from proxy.protocol.request_checks import Checked, CheckedFields, check_authority, check_request
 from proxy.resilience.deadline import total_deadline
 from proxy.runtime import UNMATCHED_ROUTE, Runtime
-from proxy.server.connection import Connection, IncomingRequest
+from proxy.server.connection import Connection
+from proxy.server.incoming import IncomingRequest
 from proxy.server.request_body import ClientBody
 
 
@@ -27,23 +28,27 @@ class Opener:
 
     def open(self, runtime: Runtime, incoming: IncomingRequest) -> tuple[Exchange, Handler]:
         """Check the message and find its route; what is refused comes with the handler that says so."""
-        message = incoming.message
-        limits = runtime.config.server.limits
+        message, connection = incoming.message, incoming.connection
+        method, version = message.method, message.version
         try:
             checked = check_request(
-                message.method, message.path, message.version, message.raw_headers, max_head=limits.max_head
+                method, message.path, version, message.raw_headers, runtime.max_head, connection.fields
             )
-            check_authority(checked.host, runtime.hosts)
-            if checked.kinds & VIA and seen_loop(message.raw_headers, self._pseudonym):
+            fields = connection.fields = checked.fields
+            # First of all, since a body that nobody reads decides whether the connection can go on.
+            body = _body(incoming, checked, runtime) if fields.kinds & FRAMING else None
+            if runtime.hosts:
+                check_authority(checked.host, runtime.hosts)
+            if fields.kinds & VIA and seen_loop(fields.raw, self._pseudonym):
                 raise LoopDetected
-            request = self._request(incoming, checked, runtime)
+            upgrade = connection.has_upgraded
+            request = Request(method, checked.target, fields, message.headers, checked.host, body, version, upgrade)
             if checked.target == "*":
-                exchange = self._exchange(runtime, incoming, request, UNMATCHED_ROUTE, checked)
-                return exchange, runtime.about_itself
-            match = runtime.router.match(message.method, request.path)
+                return self._exchange(runtime, connection, request, UNMATCHED_ROUTE), runtime.about_itself
+            match = runtime.router.match(method, request.path)
         except ProxyError as error:
             return self.refusal(runtime, incoming, error)
-        exchange = self._exchange(runtime, incoming, request, match.route, checked)
+        exchange = self._exchange(runtime, connection, request, match.route)
         exchange.params = match.params
         return exchange, match.target
 
@@ -51,7 +56,7 @@ class Opener:
         """An exchange that ends with `error`. Of a message that failed the checks only the plainest parts are used."""
         message = incoming.message
         version = (1, 0) if message.version == (1, 0) else (1, 1)
-        request = Request(message.method, message.path, (), message.headers, version=version)
+        request = Request(message.method, message.path, CheckedFields(()), message.headers, version=version)
         exchange = Exchange(request, UNMATCHED_ROUTE, monotonic())
         exchange.wall_started = time()
         forwarding = _forwarding(runtime, incoming.connection)
@@ -60,41 +65,21 @@ class Opener:
         exchange.error = error
         return exchange, runtime.unmatched
 
-    def _request(self, incoming: IncomingRequest, checked: Checked, runtime: Runtime) -> Request:
-        message, connection = incoming.message, incoming.connection
-        body = None
-        if checked.content_length is not None or checked.chunked:
-            body = connection.body = _body(incoming, checked, runtime)
-        return Request(
-            message.method,
-            checked.target,
-            message.raw_headers,
-            message.headers,
-            authority=checked.host,
-            body=body,
-            version=message.version,
-            upgrade=connection.has_upgraded,
-        )
-
-    def _exchange(
-        self, runtime: Runtime, incoming: IncomingRequest, request: Request, route: RouteConfig, checked: Checked
-    ) -> Exchange:
+    def _exchange(self, runtime: Runtime, connection: Connection, request: Request, route: RouteConfig) -> Exchange:
         exchange = Exchange(request, route, monotonic())
         exchange.wall_started = time()
-        connection = incoming.connection
-        forwarding = _forwarding(runtime, connection)
-        exchange.client_ip, exchange.scheme, forwarded = forwarding.identify(checked.host, request.raw_headers)
+        fields = request.fields
+        forwarding = connection.forwarding
+        if forwarding is None or connection.clients is not runtime.clients:
+            forwarding = _forwarding(runtime, connection)
+        exchange.client_ip, exchange.scheme, forwarded = forwarding.identify(request.authority, fields.raw)
         total = route.timeout.total
-        if forwarding.is_trusted and checked.kinds & INTERNAL:
-            self._believe(exchange, request.raw_headers, total)
+        if forwarding.is_trusted and fields.kinds & INTERNAL:
+            self._believe(exchange, fields.raw, total)
         else:
             exchange.request_id = self._random_bytes(16).hex()
             exchange.deadline = None if total is None else exchange.started + total
-        exchange.forwarded = (
-            *forwarded,
-            (REQUEST_ID_FIELD, exchange.request_id.encode()),
-            self._via[request.version],
-        )
+        exchange.forwarded = connection.with_via(forwarded, self._via[request.version])
         exchange.watchdog = connection.watchdog
         return exchange
 
@@ -109,7 +94,7 @@ class Opener:
 def _body(incoming: IncomingRequest, checked: Checked, runtime: Runtime) -> ClientBody:
     limits = runtime.config.server.limits
     connection = incoming.connection
-    length = checked.content_length
+    length = checked.fields.content_length
     body = ClientBody(
         incoming.payload,
         connection.body_stall,
@@ -119,19 +104,17 @@ def _body(incoming: IncomingRequest, checked: Checked, runtime: Runtime) -> Clie
         timeout=limits.body_timeout,
         transport=connection.transport if checked.expect_continue else None,
     )
-    connection.body = body
+    connection.begin_body(body)
     if limits.max_body is not None and length is not None and length > limits.max_body:
         raise ContentTooLarge(f"The request body is larger than {limits.max_body} bytes.")
     return body
 
 
 def _forwarding(runtime: Runtime, connection: Connection) -> Forwarding:
-    """What is known about the connection's peer; worked out again after a reload."""
-    known = connection.forwarding
-    if known is None or connection.clients is not runtime.clients:
-        known = connection.forwarding = Forwarding(runtime.clients, connection.peer, "http")
-        connection.clients = runtime.clients
-    return known
+    """What is known about the connection's peer; worked out at its first request, and again after a reload."""
+    connection.clients = runtime.clients
+    connection.forwarding = forwarding = Forwarding(runtime.clients, connection.peer, "http")
+    return forwarding
 
 
 def _received_deadline(raw_headers: RawHeaders) -> float | None:

@@ -10,6 +10,10 @@ from proxy.errors import BadRequest, ClientDisconnected, ContentTooLarge, ProxyE
 
 MINIMUM_RATE = 500
 """Bytes a second that a client has to move for as long as it wants; the anchors are Apache's 500 and Kestrel's 240."""
+FRAMING = 64 * 1024
+FRAMING_RATIO = 16
+"""A chunked body may come to so many bytes, and so many times its content. Chunk extensions count nowhere else."""
+BROKEN = "The request body's framing is broken."
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -23,6 +27,7 @@ class ClientBody:
         "_deadline",
         "_limit",
         "_payload",
+        "_raw",
         "_timeout",
         "content_length",
         "received",
@@ -46,6 +51,7 @@ class ClientBody:
         self._timeout = timeout
         self._admission = transport
         self._deadline = 0.0
+        self._raw = 0
         self.content_length = content_length
         self.received = 0
 
@@ -78,7 +84,7 @@ class ClientBody:
         except ProxyError:
             raise
         except (web_protocol.RequestPayloadError, http_exceptions.HttpProcessingError):
-            raise BadRequest("The request body's framing is broken.") from None
+            raise BadRequest(BROKEN) from None
         except (ConnectionError, web_protocol.PayloadAccessError):
             raise ClientDisconnected("The client left during its request body.") from None
         finally:
@@ -87,6 +93,17 @@ class ClientBody:
         if self._limit is not None and self.received > self._limit:
             raise ContentTooLarge(f"The request body is larger than {self._limit} bytes.")
         return data
+
+    def arrived(self, size: int) -> None:
+        """`size` bytes more have come, framing included; a body that is next to nothing but framing breaks off."""
+        self._raw += size
+        if self.content_length is None and self._raw > FRAMING + FRAMING_RATIO * self._payload.total_bytes:
+            self.break_off()
+
+    def break_off(self) -> None:
+        """The parser can make nothing of what comes: unless all has arrived, whoever reads gets BadRequest."""
+        if not self._payload.is_eof():
+            self._payload.set_exception(BadRequest(BROKEN))
 
     def fail_slow(self) -> None:
         """The alarm rang: whoever reads gets RequestTimeout."""

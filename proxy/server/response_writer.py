@@ -1,4 +1,4 @@
-"""Writes a Response to the client: one write when it is complete in memory, else piece by piece with backpressure."""
+"""Writes a Response to the client: in one go when it is complete in memory, else piece by piece with backpressure."""
 
 from email.utils import formatdate
 from http import HTTPStatus
@@ -7,138 +7,140 @@ from time import monotonic, time
 
 from proxy.errors import ClientDisconnected
 from proxy.exchange import Body, Exchange, Response
-from proxy.server.connection import Connection, IncomingRequest
+from proxy.protocol.fields import CONTENT_LENGTH, DATE, INTERNAL, KINDS
+from proxy.protocol.headers import RawHeaders
+from proxy.server.connection import Connection
 
 PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
-STATUS_LINES = {status: b"HTTP/1.1 %d %b\r\n" % (status, PHRASES.get(status, b"")) for status in range(100, 600)}
+STATUS_LINES = {status: b"HTTP/1.1 %d %b" % (status, PHRASES.get(status, b"")) for status in range(100, 600)}
 NO_BODY = frozenset({204, 304, *range(100, 200)})
 """RFC 9110 section 6.4.1: these have no content, whatever their fields say."""
 
 
 class HttpDate:
-    """The Date field's value, formatted once a second."""
+    """The Date field's line, formatted once a second."""
 
-    __slots__ = ("_second", "_value")
+    __slots__ = ("_line", "_second")
 
     def __init__(self) -> None:
         self._second = 0
-        self._value = b""
+        self._line = b""
 
-    def now(self) -> bytes:
-        """IMF-fixdate of this second, RFC 9110 section 5.6.7."""
+    def line(self) -> bytes:
+        """`Date:` with IMF-fixdate of this second, RFC 9110 section 5.6.7."""
         second = int(time())
         if second != self._second:
             self._second = second
-            self._value = formatdate(second, usegmt=True).encode()
-        return self._value
+            self._line = b"Date: " + formatdate(second, usegmt=True).encode()
+        return self._line
 
 
 class ResponseWriter:
     """Writes responses for one edge; `via` is the value it adds to each."""
 
     def __init__(self, via: bytes) -> None:
-        self._via = b"Via: " + via + b"\r\n"
+        self._tail = b"Via: " + via + b"\r\nX-Request-ID: "
         self._date = HttpDate()
 
-    async def write(
-        self, incoming: IncomingRequest, exchange: Exchange, response: Response, *, keep_alive: bool, timeout: float
-    ) -> bool:
-        """Write head and body; whether the connection can go on. `timeout`: longest stall of the client, seconds.
+    def whole(self, exchange: Exchange, response: Response, body: bytes, *, keep_alive: bool) -> bytes:
+        """Head and body of a response that is complete in memory."""
+        if response.status in NO_BODY:
+            return self._head(exchange, response, keep_alive)
+        if exchange.request.method == "HEAD":
+            return self._head(exchange, response, keep_alive, length=len(body) if body else None)
+        exchange.bytes_out = length = len(body)
+        return self._head(exchange, response, keep_alive, length=length) + body
 
-        Raises ClientDisconnected, and whatever reading the body raises: the caller then aborts the connection.
+    async def stream(
+        self,
+        connection: Connection,
+        exchange: Exchange,
+        response: Response,
+        body: Body,
+        *,
+        keep_alive: bool,
+        stall: float,
+    ) -> bool:
+        """Write the head, then each piece as it comes; whether the connection can go on.
+
+        `stall` is how long the client may take nothing, in seconds. Raises ClientDisconnected, and whatever reading the
+        body raises: the caller then aborts the connection.
         """
-        connection = incoming.connection
-        body = response.body
-        bodiless = response.status in NO_BODY or exchange.request.method == "HEAD"
-        if isinstance(body, bytes):
-            length = None if response.status in NO_BODY or (bodiless and not body) else len(body)
-            head = self._head(exchange, response, keep_alive, length, chunked=False)
-            self._send(connection, head if bodiless else head + body)
-            exchange.bytes_out = 0 if bodiless else len(body)
-            await self._drain(incoming, exchange, timeout)
-            return keep_alive
-        chunked = not bodiless and not _has_length(response)
+        bodiless = exchange.request.method == "HEAD" or response.status in NO_BODY
+        chunked = not (bodiless or kinds_of(response.headers) & CONTENT_LENGTH)
         if chunked and exchange.request.version == (1, 0):
             chunked = keep_alive = False
-        self._send(connection, self._head(exchange, response, keep_alive, None, chunked=chunked))
-        if not bodiless:
-            await self._stream(incoming, exchange, body, timeout, chunked=chunked)
-        return keep_alive
-
-    def switch(self, connection: Connection, response: Response) -> None:
-        """Write the 101 that turns the connection into a tunnel."""
-        head = [STATUS_LINES[101], b"Connection: Upgrade\r\nUpgrade: websocket\r\n", self._via]
-        head += [b"%b: %b\r\n" % field for field in response.headers]
-        head.append(b"\r\n")
-        self._send(connection, b"".join(head))
-
-    def _head(
-        self, exchange: Exchange, response: Response, keep_alive: bool, length: int | None, *, chunked: bool
-    ) -> bytes:
-        status = response.status
-        parts = [b"HTTP/1.1 %d %b\r\n" % (status, response.reason)] if response.reason else [STATUS_LINES[status]]
-        dated = False
-        for name, value in response.headers:
-            lowered = name.lower()
-            if lowered == b"content-length":
-                length = None
-            elif lowered == b"date":
-                dated = True
-            elif lowered == b"x-request-id":
-                continue
-            parts.append(b"%b: %b\r\n" % (name, value))
-        if length is not None:
-            parts.append(b"Content-Length: %d\r\n" % length)
-        elif chunked:
-            parts.append(b"Transfer-Encoding: chunked\r\n")
-        if not dated:
-            parts.append(b"Date: %b\r\n" % self._date.now())
-        if not keep_alive:
-            parts.append(b"Connection: close\r\n")
-        elif exchange.request.version == (1, 0):
-            parts.append(b"Connection: keep-alive\r\n")
-        parts.append(self._via)
-        parts.append(b"X-Request-ID: %b\r\n\r\n" % exchange.request_id.encode())
-        return b"".join(parts)
-
-    async def _stream(
-        self, incoming: IncomingRequest, exchange: Exchange, body: Body, timeout: float, *, chunked: bool
-    ) -> None:
-        connection = incoming.connection
+        connection.send(self._head(exchange, response, keep_alive, chunked=chunked))
+        if bodiless:
+            return keep_alive
         while data := await body.read():
             exchange.bytes_out += len(data)
-            self._send(connection, b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
-            await self._drain(incoming, exchange, timeout)
+            connection.send(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
+            if connection.writing_paused:
+                await self.drain(connection, exchange, stall)
         if chunked:
-            self._send(connection, b"0\r\n\r\n")
+            connection.send(b"0\r\n\r\n")
+        return keep_alive
 
-    @staticmethod
-    def _send(connection: Connection, data: bytes) -> None:
-        transport = connection.transport
-        if transport is None:
-            raise ClientDisconnected(cause="the connection was lost while the response was written")
-        try:
-            transport.write(data)
-        except RuntimeError as error:  # uvloop, when the handle was closed in the meantime
-            raise ClientDisconnected(cause=str(error)) from None
+    async def drain(self, connection: Connection, exchange: Exchange, stall: float) -> None:
+        """Wait until the client has taken enough, at most `stall` seconds and until the deadline.
 
-    @staticmethod
-    async def _drain(incoming: IncomingRequest, exchange: Exchange, timeout: float) -> None:
-        """Wait until the client has taken enough of what was written, within the write timeout and the deadline."""
-        connection = incoming.connection
-        if not connection.writing_paused:
-            return
+        Raises ClientDisconnected.
+        """
         deadline = inf if exchange.deadline is None else exchange.deadline
         connection.writing = True
-        connection.stall.set(min(monotonic() + timeout, deadline))
+        connection.stall.set(min(monotonic() + stall, deadline))
         try:
-            await incoming.writer.drain()
+            await connection.drained()
         except ConnectionError:
             raise ClientDisconnected(cause="the connection was lost while the response was written") from None
         finally:
             connection.writing = False
             connection.stall.clear()
 
+    def switch(self, connection: Connection, exchange: Exchange, response: Response) -> None:
+        """Write the 101 that turns the connection into a tunnel. Raises ClientDisconnected."""
+        response.headers.append((b"Connection", b"Upgrade"))
+        connection.send(self._head(exchange, response, keep_alive=True))
 
-def _has_length(response: Response) -> bool:
-    return any(name.lower() == b"content-length" for name, _ in response.headers)
+    def _head(
+        self,
+        exchange: Exchange,
+        response: Response,
+        keep_alive: bool,
+        *,
+        length: int | None = None,
+        chunked: bool = False,
+    ) -> bytes:
+        """The head; `length` is used unless the response brings its own."""
+        fields = response.headers
+        kinds = kinds_of(fields)
+        if kinds & INTERNAL:  # the request id of an upstream that sends one back: ours is the same, or the right one
+            fields = [field for field in fields if not KINDS[field[0]] & INTERNAL]
+        lines = [_status_line(response), *map(b": ".join, fields)]
+        if length is not None and not kinds & CONTENT_LENGTH:
+            lines.append(b"Content-Length: %d" % length)
+        elif chunked:
+            lines.append(b"Transfer-Encoding: chunked")
+        if not kinds & DATE:
+            lines.append(self._date.line())
+        if not keep_alive:
+            lines.append(b"Connection: close")
+        elif exchange.request.version == (1, 0):
+            lines.append(b"Connection: keep-alive")
+        lines.append(self._tail + exchange.request_id.encode() + b"\r\n\r\n")
+        return b"\r\n".join(lines)
+
+
+def kinds_of(fields: RawHeaders) -> int:
+    """The kinds of all fields together."""
+    kinds = 0
+    for name, _ in fields:
+        kinds |= KINDS[name]
+    return kinds
+
+
+def _status_line(response: Response) -> bytes:
+    if response.reason:
+        return b"HTTP/1.1 %d %b" % (response.status, response.reason)
+    return STATUS_LINES[response.status]

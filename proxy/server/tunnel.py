@@ -1,10 +1,11 @@
 """After a 101: bytes are copied both ways until either side ends."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
-from proxy.errors import ClientDisconnected, ProxyError
+from proxy.errors import ProxyError
 from proxy.exchange import Exchange, Tunnel
-from proxy.server.connection import IncomingRequest
+from proxy.server.incoming import IncomingRequest
 
 BUFFER = 64 * 1024
 """Bytes of the client held for an upstream that does not take them."""
@@ -47,8 +48,13 @@ class ClientInput:
         return data
 
 
-async def run_tunnel(incoming: IncomingRequest, exchange: Exchange, tunnel: Tunnel) -> None:
-    """Copy until either side ends, or the tunnel's idle timeout passes. Raises ProxyError when it does not end well."""
+async def run_tunnel(
+    incoming: IncomingRequest, exchange: Exchange, tunnel: Tunnel, drain: Callable[[], Awaitable[None]]
+) -> None:
+    """Copy until either side ends, or the tunnel's idle timeout passes. Raises ProxyError when it does not end well.
+
+    `drain` waits, within limits, until the client has taken enough of what was written.
+    """
     client = ClientInput(incoming)
     incoming.connection.set_parser(client)  # type: ignore[arg-type]  # it calls feed_data and feed_eof only
     upwards = asyncio.create_task(_copy_up(client, tunnel))
@@ -56,10 +62,11 @@ async def run_tunnel(incoming: IncomingRequest, exchange: Exchange, tunnel: Tunn
         while data := await tunnel.read():
             transport = incoming.connection.transport
             if transport is None:
-                raise ClientDisconnected
+                return
             transport.write(data)
             exchange.bytes_out += len(data)
-            await incoming.writer.drain()
+            if incoming.connection.writing_paused:
+                await drain()
     finally:
         upwards.cancel()
         await asyncio.gather(upwards, return_exceptions=True)

@@ -71,8 +71,6 @@ class JsonAccessLog:
         self._writer = writer
         self._second = -1
         self._second_text = ""
-        self.reopen = writer.reopen
-        self.close = writer.close
 
     @property
     def dropped(self) -> int:
@@ -82,6 +80,14 @@ class JsonAccessLog:
     def record(self, exchange: Exchange, status: int, seconds: float) -> None:
         """Write the exchange's line."""
         self._writer.write(_encode(self._fields(exchange, status, seconds)))
+
+    def reopen(self) -> None:
+        """Go on in a new file of the same name."""
+        self._writer.reopen()
+
+    def close(self) -> None:
+        """Write what is pending, within a second."""
+        self._writer.close()
 
     def _fields(self, exchange: Exchange, status: int, seconds: float) -> dict[str, Any]:
         request = exchange.request

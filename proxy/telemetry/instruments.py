@@ -1,5 +1,6 @@
 """The counters themselves: plain ints that the hot path bumps and a scrape reads. One thread, the event loop's."""
 
+import logging
 from bisect import bisect_left
 from collections import deque
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ from proxy.telemetry.statistics import RouteStatistics, summarize
 if TYPE_CHECKING:
     from proxy.exchange import Exchange
     from proxy.telemetry.events import EndpointEvent, ReloadEvent
+
+log = logging.getLogger("tidegate.upstream")
 
 _RECENT_REQUESTS = 1024
 _RECENT_LAGS = 600
@@ -124,7 +127,7 @@ class RouteMetrics:
 
 
 class UpstreamMetrics:
-    """What is counted for one upstream: the observer that its client reports to."""
+    """What is counted for one upstream: the UpstreamObserver that its client reports to."""
 
     __slots__ = ("attempts", "connections", "duration", "ejections", "name")
 
@@ -145,9 +148,11 @@ class UpstreamMetrics:
         self.connections[event] = self.connections.get(event, 0) + 1
 
     def endpoint(self, event: "EndpointEvent") -> None:
-        """An endpoint came into or went out of service."""
+        """An endpoint came into or went out of service: worth a line in the log, too."""
         if event.state == "ejected":
             self.ejections[event.endpoint] = self.ejections.get(event.endpoint, 0) + 1
+        details = {"upstream": event.upstream, "endpoint": event.endpoint, "reason": event.reason}
+        log.warning("endpoint is %s", event.state, extra=details)
 
 
 class ServerMetrics:

@@ -13,7 +13,7 @@ _MAX_PENDING = 4 * 1024 * 1024
 _WARN_INTERVAL = 10.0
 _STANDARD_STREAMS = {"stdout": 1, "stderr": 2}
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger("tidegate.lines")
 
 
 class LineWriter:
@@ -62,10 +62,12 @@ class LineWriter:
         self._wake.set()
 
     def close(self, timeout: float = 1.0) -> None:
-        """Write what is pending, for at most `timeout` seconds; the rest counts as dropped."""
+        """Write what is pending, for at most `timeout` seconds; the rest, and what comes later, counts as dropped."""
         self._closing.set()
         self._wake.set()
         self._thread.join(timeout)
+        self._max_pending = -1
+        self._next_warning = float("inf")
         self._refused_lines += len(self._lines)
         self._lines.clear()
 
@@ -107,7 +109,7 @@ class LineWriter:
         now = time.monotonic()
         if now >= self._next_warning:
             self._next_warning = now + _WARN_INTERVAL
-            logger.warning("log lines are being dropped: %s", trouble, extra={"dropped": self.dropped})
+            log.warning("log lines are being dropped: %s", trouble, extra={"dropped": self.dropped})
 
 
 class _Output:

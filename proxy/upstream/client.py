@@ -11,6 +11,7 @@ from proxy.config.model import UpstreamConfig
 from proxy.config.types import UpstreamUrl
 from proxy.errors import ConnectionTerminated, DeadlineExceeded, ProxyError, Source
 from proxy.exchange import Exchange, Response
+from proxy.outbox import Outbox
 from proxy.telemetry.events import EndpointEvent
 from proxy.upstream.connection import Connection
 from proxy.upstream.dial import Dialer, tls_context
@@ -39,10 +40,12 @@ class Upstream:
         loop: asyncio.AbstractEventLoop,
         observer: UpstreamObserver,
         random: Random,
+        outbox: Outbox | None = None,
         resolver: Resolver | None = None,
     ) -> None:
         self.config = config
         self._loop = loop
+        self._outbox = outbox or Outbox(loop)
         self._observer = observer
         self._random = random.random
         self._resolver = Resolver(loop) if resolver is None else resolver
@@ -115,22 +118,22 @@ class Upstream:
             raise DeadlineExceeded(request_written=False)
         head = self._head(exchange, endpoint, now)
         connection = endpoint.pool.take(now)
-        if connection is None:
-            connection, head, now = await self._wait(exchange, endpoint, deadline, fresh=False)
-        try:
-            return await _answer(connection, exchange, head, upload, now)
-        except ConnectionTerminated as error:
-            if not (connection.ended_unanswered and _may_be_sent_again(exchange, upload, error)):
+        fresh = False
+        while True:
+            if connection is None:
+                connection = await endpoint.pool.wait(deadline, fresh=fresh)
+                now = self._loop.time()
+                head = self._head(exchange, endpoint, now)
+            try:
+                answer = connection.send(exchange, head, upload, now)
+                return await answer
+            except asyncio.CancelledError:
+                _abandon(connection, answer)
                 raise
-        connection, head, now = await self._wait(exchange, endpoint, deadline, fresh=True)
-        return await _answer(connection, exchange, head, upload, now)
-
-    async def _wait(
-        self, exchange: Exchange, endpoint: Endpoint, deadline: float, *, fresh: bool
-    ) -> tuple[Connection, bytes, float]:
-        connection = await endpoint.pool.wait(deadline, fresh=fresh)
-        now = self._loop.time()
-        return connection, self._head(exchange, endpoint, now), now
+            except ConnectionTerminated as error:
+                if fresh or not (connection.ended_unanswered and _may_be_sent_again(exchange, upload, error)):
+                    raise
+            connection, fresh = None, True
 
     def _head(self, exchange: Exchange, endpoint: Endpoint, now: float) -> bytes:
         route = exchange.route
@@ -149,7 +152,7 @@ class Upstream:
             context=tls_context(tls) if url.scheme == "https" else None,
             server_name=tls.server_name,
         )
-        return Endpoint(url, dialer, Pool(self.config, dialer, self._loop, self._observer, self._random))
+        return Endpoint(url, dialer, Pool(self.config, dialer, self._loop, self._observer, self._random, self._outbox))
 
     def _report(self, endpoint: Endpoint, state: str, reason: str) -> None:
         self._observer.endpoint(EndpointEvent(self.config.name, endpoint.name, state, reason, time()))
@@ -158,19 +161,12 @@ class Upstream:
         return f"<Upstream {self.config.name} {self._all!r}>"
 
 
-async def _answer(
-    connection: Connection, exchange: Exchange, head: bytes, upload: Upload | None, now: float
-) -> Response:
-    """Send and wait. Whoever stops waiting leaves nothing behind: the response may have come in the same moment."""
-    answer = connection.send(exchange, head, upload, now)
-    try:
-        return await answer
-    except asyncio.CancelledError:
-        if answer.cancelled():
-            connection.abort()
-        elif answer.exception() is None:
-            answer.result().close()
-        raise
+def _abandon(connection: Connection, answer: asyncio.Future[Response]) -> None:
+    """Nobody waits any more, but the response may have come in the same moment."""
+    if answer.cancelled():
+        connection.abort()
+    elif answer.exception() is None:
+        answer.result().close()
 
 
 def _may_be_sent_again(exchange: Exchange, upload: Upload | None, error: ConnectionTerminated) -> bool:

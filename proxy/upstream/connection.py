@@ -12,6 +12,7 @@ from typing import Final, Protocol, cast
 from proxy.alarm import Alarm
 from proxy.errors import ConnectionTerminated, DeadlineExceeded, ProxyError, UpstreamTimeout
 from proxy.exchange import Exchange, Response
+from proxy.outbox import Outbox
 from proxy.protocol.framing import Framing
 from proxy.protocol.response_checks import safe_reason
 from proxy.upstream.inflow import Inflow
@@ -34,6 +35,11 @@ class Owner(Protocol):
 
     def closed(self, connection: "Connection") -> None:
         """The connection is gone. Called once."""
+        ...
+
+    @property
+    def outbox(self) -> Outbox:
+        """Where requests may wait for the end of the loop's turn."""
         ...
 
 
@@ -87,7 +93,7 @@ class Connection(asyncio.Protocol):
         self._response = response = self._loop.create_future()
         self._deadline = inf if exchange.attempt_deadline is None else exchange.attempt_deadline
         if upload is None:
-            self._transport.write(head)
+            self._owner.outbox.write(self._transport, head)
             self._await_head(exchange, now)
         else:
             self._start_upload(exchange, head, upload, now)
@@ -219,7 +225,7 @@ class Connection(asyncio.Protocol):
         elif reader.head is not None and reader.head.framing is Framing.TUNNEL:
             response.set_result(self._switch())
         else:
-            answer = self._answer(b"".join(reader.pieces))
+            answer = self._answer(b"".join(reader.take()))
             self._leave()
             response.set_result(answer)
 

@@ -75,7 +75,7 @@ class Endpoints:
     def choose(self, now: float) -> Endpoint:
         """The less loaded of two that are picked at random."""
         if now >= self._next_return:
-            self._bring_back(now)
+            self._refresh(now)
         endpoints = self._in_service
         count = len(endpoints)
         if count == 1:
@@ -116,14 +116,12 @@ class Endpoints:
         self._refresh(now)
         self._report(endpoint, "ejected", f"{endpoint.failures} failures in a row")
 
-    def _bring_back(self, now: float) -> None:
-        back = [endpoint for endpoint in self._all if self._next_return <= endpoint.ejected_until <= now]
-        self._refresh(now)
-        for endpoint in back:
-            endpoint.failures = 0
-            self._report(endpoint, "restored", "the ejection is over")
-
     def _refresh(self, now: float) -> None:
+        """Bring back those whose ejection is over, and see who is in service."""
+        for endpoint in self._all:
+            if self._next_return <= endpoint.ejected_until <= now:
+                endpoint.failures = 0
+                self._report(endpoint, "restored", "the ejection is over")
         self._in_service = [endpoint for endpoint in self._all if endpoint.state(now) == "healthy"] or self._all
         self._next_return = min((each.ejected_until for each in self._all if each.ejected_until > now), default=inf)
 

@@ -5,10 +5,11 @@ import contextlib
 from collections import deque
 from collections.abc import Callable
 from math import inf
-from typing import Final
+from typing import Final, cast
 
 from proxy.config.model import UpstreamConfig
 from proxy.errors import ConnectionLimitReached, ConnectionTerminated, ConnectionTimeout, InternalError, ProxyError
+from proxy.outbox import Outbox
 from proxy.upstream.connection import Connection
 from proxy.upstream.dial import Dialer
 from proxy.upstream.observer import UpstreamObserver
@@ -47,7 +48,9 @@ class Pool:
         loop: asyncio.AbstractEventLoop,
         observer: UpstreamObserver,
         random: Callable[[], float],
+        outbox: Outbox,
     ) -> None:
+        self.outbox = outbox
         self._config = config
         self._dialer = dialer
         self._loop = loop
@@ -57,8 +60,6 @@ class Pool:
         self._idle: list[Connection] = []
         self._waiters: deque[_Waiter] = deque()
         self._dials: set[asyncio.Task[None]] = set()
-        self.connecting = 0
-        """Connections being opened."""
         self._closed = False
 
     @property
@@ -70,6 +71,11 @@ class Pool:
     def busy(self) -> int:
         """Connections that serve an exchange."""
         return len(self._connections) - len(self._idle)
+
+    @property
+    def connecting(self) -> int:
+        """Connections being opened."""
+        return len(self._dials)
 
     @property
     def waiting(self) -> int:
@@ -164,29 +170,29 @@ class Pool:
                 if self._idle:
                     self._idle[0].abort()  # too old for those who wait; its end leads back here
                 return
-            self.connecting += 1
             dial = self._loop.create_task(self._dial())
             self._dials.add(dial)
             dial.add_done_callback(self._dials.discard)
 
     async def _dial(self) -> None:
+        error: ProxyError | None = None
         try:
             connection = await self._dialer.dial(self._new_connection)
             if connection.closed:
-                raise ConnectionTerminated(cause="closed as soon as it was open", request_written=False)
-        except Exception as error:
-            self.connecting -= 1
+                error = ConnectionTerminated(cause="closed as soon as it was open", request_written=False)
+        except ProxyError as failure:
+            error = failure
+        except Exception as bug:
+            error = InternalError(cause=repr(bug))
+        self._dials.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+        if error is not None:
             self._observer.connection("failed")
-            self._fail_first(error if isinstance(error, ProxyError) else InternalError(cause=repr(error)))
-        except asyncio.CancelledError:
-            self.connecting -= 1
-            raise
-        else:
-            self.connecting -= 1
-            self._observer.connection("opened")
-            self._connections.add(connection)
-            connection.rest()
-            self.release(connection)
+            self._fail_first(error)
+            return
+        self._observer.connection("opened")
+        self._connections.add(connection)
+        connection.rest()
+        self.release(connection)
 
     def _new_connection(self) -> Connection:
         age = self._config.max_age * (1 - _AGE_JITTER * self._random())

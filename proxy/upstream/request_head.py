@@ -1,10 +1,26 @@
 """The head of a request to the upstream, from parts that are compiled once per route."""
 
+from typing import Final
+
 from proxy.config.model import RouteConfig
 from proxy.exchange import Exchange, Request
-from proxy.protocol.fields import ATTEMPT_FIELD, DEADLINE_FIELD, KINDS, UPGRADE
-from proxy.protocol.headers import end_to_end, header_editor
+from proxy.protocol.fields import (
+    ATTEMPT_FIELD,
+    CONNECTION,
+    CONTENT_LENGTH,
+    DEADLINE_FIELD,
+    HOP_BY_HOP,
+    HOST,
+    KINDS,
+    REQUEST_ID_FIELD,
+    TRANSFER_ENCODING,
+    UPGRADE,
+)
+from proxy.protocol.headers import HeaderEditor, end_to_end, header_editor
 from proxy.routing import Rewrite
+
+_CONNECTION_LEVEL: Final = HOST | CONTENT_LENGTH | TRANSFER_ENCODING | CONNECTION | UPGRADE | HOP_BY_HOP
+"""What no header edit may set: it decides where the request goes and where it ends."""
 
 
 class RequestHeads:
@@ -15,7 +31,8 @@ class RequestHeads:
     def __init__(self, route: RouteConfig, host: str) -> None:
         self.route = route
         edit = route.headers.request
-        self._editor = header_editor(edit.set, edit.remove)
+        to_set = {name: v for name, v in edit.set.items() if not KINDS[name.encode("ascii")] & _CONNECTION_LEVEL}
+        self._editor = header_editor(to_set, edit.remove)
         self._rewrite = None if route.rewrite is None else Rewrite(route.rewrite)
         self._host = host
 
@@ -23,20 +40,22 @@ class RequestHeads:
         """The head with its empty line; `authority` is the endpoint's. Raises AmbiguousPath when a rewrite fails."""
         request = exchange.request
         target = request.target if self._rewrite is None else self._rewrite.apply(exchange.params, request.query)
-        fields = end_to_end(request.raw_headers)
-        fields += exchange.forwarded
-        fields.append((ATTEMPT_FIELD, b"%d" % exchange.attempt))
+        lines = b"%bX-Request-ID: %b\r\nX-Request-Attempt: %d\r\n" % (
+            request.fields.lines(exchange.forwarded),
+            exchange.request_id.encode("ascii"),
+            exchange.attempt,
+        )
         if exchange.attempt_deadline is not None:
-            fields.append((DEADLINE_FIELD, b"%d" % max(1, (exchange.attempt_deadline - now) * 1000)))
+            lines += b"X-Request-Deadline-Ms: %d\r\n" % _milliseconds(exchange.attempt_deadline - now)
         if self._editor is not None:
-            fields = self._editor.apply(fields)
+            lines = _edited(self._editor, exchange, now)
         if request.body is not None or request.upgrade:
-            fields += _framing(request)
-        return b"%b %b HTTP/1.1\r\nHost: %b\r\n%b\r\n\r\n" % (
+            lines += _framing(request)
+        return b"%b %b HTTP/1.1\r\nHost: %b\r\n%b\r\n" % (
             request.method.encode("ascii"),
             target.encode("utf-8", "surrogateescape"),
             self._host_for(request, authority),
-            b"\r\n".join([b": ".join(field) for field in fields]),
+            lines,
         )
 
     def _host_for(self, request: Request, authority: bytes) -> bytes:
@@ -46,14 +65,28 @@ class RequestHeads:
         return authority if self._host == "upstream" else self._host.encode("ascii")
 
 
-def _framing(request: Request) -> list[tuple[bytes, bytes]]:
-    fields = []
+def _edited(editor: HeaderEditor, exchange: Exchange, now: float) -> bytes:
+    """The lines field by field, since the edit may concern any of them, ours included."""
+    fields = end_to_end(exchange.request.fields.raw)
+    fields += exchange.forwarded
+    fields.append((REQUEST_ID_FIELD, exchange.request_id.encode("ascii")))
+    fields.append((ATTEMPT_FIELD, b"%d" % exchange.attempt))
+    if exchange.attempt_deadline is not None:
+        fields.append((DEADLINE_FIELD, b"%d" % _milliseconds(exchange.attempt_deadline - now)))
+    return b"".join([b"%b: %b\r\n" % field for field in editor.apply(fields)])
+
+
+def _milliseconds(seconds: float) -> int:
+    """At least 1: an upstream that is asked at all has some time left."""
+    return max(1, int(seconds * 1000))
+
+
+def _framing(request: Request) -> bytes:
+    framing = b""
     if request.body is not None:
         length = request.body.content_length
-        fields.append(
-            (b"Transfer-Encoding", b"chunked") if length is None else (b"Content-Length", b"%d" % length),
-        )
+        framing = b"Transfer-Encoding: chunked\r\n" if length is None else b"Content-Length: %d\r\n" % length
     if request.upgrade:
-        fields.append((b"Connection", b"upgrade"))
-        fields += [(b"Upgrade", value) for name, value in request.raw_headers if KINDS[name] & UPGRADE]
-    return fields
+        protocols = [value for name, value in request.fields.raw if KINDS[name] & UPGRADE]
+        framing += b"Connection: upgrade\r\nUpgrade: %b\r\n" % b", ".join(protocols)
+    return framing

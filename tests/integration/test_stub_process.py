@@ -4,14 +4,13 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.support.client import RawClient, get
-from tests.support.stub import running_stub, start_stub
-from tests.support.waiting import WITHIN, eventually
+from tests.support.stub import PROCESS_WITHIN, running_stub, start_stub
+from tests.support.waiting import eventually
 from upstream_stub.dataset import generate
 
 
@@ -37,9 +36,7 @@ async def test_open_requests_do_not_hold_up_the_end(tmp_path: Path) -> None:
             await idle.request("GET", "/health")
             await hanging.send_request("GET", "/health", {"X-Stub-Fault": "hang"})
             await idle.request("GET", "/health")
-            start = time.monotonic()
             assert stub.stop() == 0
-            assert time.monotonic() - start < 3.0
             assert await hanging.ended_within() != "open"
 
 
@@ -77,7 +74,7 @@ async def test_a_crash_while_the_data_is_written_leaves_none_of_it(tmp_path: Pat
     journal = tmp_path / "properties.db-wal"
     with start_stub(tmp_path, 1_000_000, tmp_path / "crashed.log") as process:
         try:
-            await eventually(lambda: journal.exists() and journal.stat().st_size > 1_000_000)
+            await eventually(lambda: journal.exists() and journal.stat().st_size > 1_000_000, PROCESS_WITHIN)
         finally:
             process.kill()
     with running_stub(tmp_path, properties=5) as stub:
@@ -88,9 +85,9 @@ async def test_a_signal_while_the_data_is_written_ends_it_with_status_0(tmp_path
     journal = tmp_path / "properties.db-wal"
     with start_stub(tmp_path, 1_000_000, tmp_path / "stub.log") as process:
         try:
-            await eventually(lambda: journal.exists() and journal.stat().st_size > 1_000_000)
+            await eventually(lambda: journal.exists() and journal.stat().st_size > 1_000_000, PROCESS_WITHIN)
             process.terminate()
-            assert process.wait(WITHIN) == 0
+            assert process.wait(PROCESS_WITHIN) == 0
         finally:
             process.kill()
 
@@ -99,7 +96,7 @@ def test_a_port_in_use_is_said_in_one_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         log = tmp_path / "stub.log"
         with start_stub(tmp_path, 5, log, "--port", str(taken.getsockname()[1])) as process:
-            assert process.wait(WITHIN) == 1
+            assert process.wait(PROCESS_WITHIN) == 1
         assert log.read_text(encoding="utf-8").startswith("upstream_stub: cannot start: [Errno 98]")
         assert log.read_text(encoding="utf-8").count("\n") == 1
 
@@ -107,7 +104,7 @@ def test_a_port_in_use_is_said_in_one_line(tmp_path: Path) -> None:
 def test_a_database_that_cannot_be_opened_is_said_in_one_line(tmp_path: Path) -> None:
     log = tmp_path / "stub.log"
     with start_stub(tmp_path / "missing", 5, log) as process:
-        assert process.wait(WITHIN) == 1
+        assert process.wait(PROCESS_WITHIN) == 1
     assert log.read_text(encoding="utf-8").count("\n") == 1
 
 

@@ -1,15 +1,25 @@
 """The limit of connections, the queue in front of it, and what cancelled exchanges leave behind: nothing."""
 
 import asyncio
+import contextlib
+import resource
+from collections.abc import AsyncIterator
+from math import inf
 from random import Random
 
 import pytest
 
+from proxy.config.model import UpstreamConfig
+from proxy.config.types import UpstreamUrl
 from proxy.errors import ConnectionLimitReached, ConnectionTimeout, ProxyError, Source
+from proxy.outbox import Outbox
+from proxy.upstream.dial import Dialer
+from proxy.upstream.dns import Resolver
+from proxy.upstream.pool import Pool
 from tests.support.exchange import PiecewiseBody
 from tests.support.steps import Gate, chunk, hang, head, last_chunk, reply
-from tests.support.upstream import ScriptedUpstream, blackhole_port
-from tests.support.upstream_client import Client, client_for, read_all
+from tests.support.upstream import ScriptedUpstream, blackhole_port, refusing_port
+from tests.support.upstream_client import Client, Recorder, client_for, read_all
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.both_loops
@@ -53,7 +63,7 @@ async def test_waiters_give_up_at_their_deadline() -> None:
         holder = asyncio.ensure_future(client.fetch())
         await upstream.wait_for_requests(1)
         with pytest.raises(ConnectionLimitReached):
-            await client.fetch("/other", total=0.05)
+            await client.fetch("/other", total=0.5)
         holder.cancel()
         await asyncio.gather(holder, return_exceptions=True)
 
@@ -146,6 +156,80 @@ async def test_abandoned_connect_ends_in_the_pool() -> None:
     assert len(upstream.wires) == 1
 
 
+@contextlib.asynccontextmanager
+async def pool_for(url: UpstreamUrl) -> AsyncIterator[Pool]:
+    loop = asyncio.get_running_loop()
+    dialer = Dialer(loop, url, Resolver(loop), timeout=1.0, context=None, server_name=None)
+    pool = Pool(UpstreamConfig(name="api", endpoints=(url,)), dialer, loop, Recorder(), Random(1).random, Outbox(loop))
+    yield pool
+    await pool.close()
+
+
+async def test_connection_that_has_served_others_does_not_go_to_who_needs_a_fresh_one() -> None:
+    async with ScriptedUpstream() as upstream, pool_for(UpstreamUrl.parse(upstream.url)) as pool:
+        used = await pool.wait(inf)
+        used.served = 1
+        fresh = asyncio.ensure_future(pool.wait(inf, fresh=True))
+        await asyncio.sleep(0)
+        assert pool.connecting == 1
+        pool.release(used)
+
+        given = await fresh
+        assert given is not used
+        assert pool.idle == 1
+        given.abort()
+
+
+async def test_waiter_cancelled_just_after_it_got_a_connection_hands_it_back() -> None:
+    async with ScriptedUpstream() as upstream, pool_for(UpstreamUrl.parse(upstream.url)) as pool:
+        connection = await pool.wait(inf)
+        waiter = asyncio.ensure_future(pool.wait(inf))
+        await asyncio.sleep(0)
+        pool.release(connection)
+        waiter.cancel()
+        await asyncio.gather(waiter, return_exceptions=True)
+
+        assert pool.take(asyncio.get_running_loop().time()) is connection
+        connection.abort()
+
+
+async def test_exchange_cancelled_just_after_its_head_came_ends_its_connection() -> None:
+    async with ScriptedUpstream() as upstream, client_for(upstream.url) as client:
+        upstream.on("/", hang())
+        task = asyncio.ensure_future(client.fetch())
+        await upstream.wait_for_requests(1)
+        (connection,) = client.upstream._all[0].pool._connections
+        connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+        assert (client.idle, client.busy) == (0, 0)
+
+
+async def test_exchange_cancelled_while_the_upstream_is_silent_ends_its_connection() -> None:
+    async with ScriptedUpstream() as upstream, client_for(upstream.url) as client:
+        upstream.on("/", hang())
+        task = asyncio.ensure_future(client.fetch())
+        await upstream.wait_for_requests(1)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+        assert (client.idle, client.busy) == (0, 0)
+        await upstream.wait_closed()
+
+
+async def test_out_of_file_descriptors_is_not_the_upstreams_fault() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with refusing_port() as port:
+        async with client_for(f"http://127.0.0.1:{port}") as client:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))  # 0, 1 and 2 are taken
+            try:
+                with pytest.raises(ConnectionLimitReached):
+                    await client.fetch()
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 async def test_deadline_while_connecting() -> None:
     with blackhole_port() as port:
         async with client_for(f"http://127.0.0.1:{port}", connect_timeout=5.0) as client:
@@ -167,6 +251,18 @@ async def test_close_lets_busy_connections_finish() -> None:
         gate.open()
 
         assert await slow == (200, b"done")
+        assert (client.idle, client.busy) == (0, 0)
+
+
+async def test_exchange_that_comes_after_the_close_is_still_served() -> None:
+    async with ScriptedUpstream() as upstream, client_for(upstream.url) as client:
+        gone = asyncio.ensure_future(client.fetch())
+        await asyncio.sleep(0)
+        gone.cancel()
+        await client.upstream.close()
+        await asyncio.gather(gone, return_exceptions=True)
+
+        assert (await client.fetch())[0] == 200
         assert (client.idle, client.busy) == (0, 0)
 
 

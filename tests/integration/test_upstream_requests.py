@@ -24,7 +24,8 @@ async def test_fields_keep_spelling_order_and_repetition() -> None:
 async def test_edge_fields_and_attempt_come_after_the_clients() -> None:
     async with ScriptedUpstream() as upstream, client_for(upstream.url) as client:
         exchange = client.exchange(headers=[("Host", "h"), ("Accept", "*/*"), ("X-Request-Attempt", "9")], attempt=5)
-        exchange.forwarded = [(b"Via", b"1.1 tidegate"), (b"X-Request-ID", b"r1")]
+        exchange.forwarded = [(b"Via", b"1.1 tidegate")]
+        exchange.request_id = "r1"
         exchange.attempt = 2
         await client.upstream.handle(exchange)
 
@@ -83,7 +84,7 @@ async def test_edits_of_the_route_come_last() -> None:
         await client.fetch(headers=fields, edit=edit, method="POST", body=b"abc")
 
     request = upstream.requests[0]
-    assert request.names() == ["Host", "Accept", "X-Request-Deadline-Ms", "X-Key", "Content-Length"]
+    assert request.names() == ["Host", "Accept", "X-Request-ID", "X-Request-Deadline-Ms", "X-Key", "Content-Length"]
     assert request.header("X-Key") == "ours"
 
 

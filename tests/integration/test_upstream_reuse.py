@@ -258,6 +258,17 @@ async def test_connection_is_not_used_beyond_its_age() -> None:
     assert client.observer.connections["reused"] > 0
 
 
+async def test_connection_is_not_handed_on_beyond_its_age() -> None:
+    async with ScriptedUpstream() as upstream, client_for(upstream.url, max_age=0.1, max_connections=1) as client:
+
+        async def until_replaced() -> None:
+            while len(upstream.wires) < 3:
+                await client.fetch()
+
+        async with asyncio.timeout(10):
+            await asyncio.gather(*(until_replaced() for _ in range(3)))
+
+
 # --- integrity under a mix ---
 
 

@@ -175,28 +175,34 @@ PERF_SCRIPT = """
                 85 py::Edge.write:/home/x/proxy/server/writer.py (/tmp/jitted-7-2406.so)
                 85 py::main:/home/x/proxy/cli.py (/tmp/jitted-7-1.so)
 
+        ffffffff82 tcp_recvmsg ([kernel.kallsyms])
+            104d1d __GI___libc_read (inlined)
+                85 py::main:/home/x/proxy/cli.py (/tmp/jitted-7-1.so)
+
             14ffaf PyObject_SetAttr (/usr/lib/libpython3.13.so.1.0)
                 85 py::main:/home/x/proxy/cli.py (/tmp/jitted-7-1.so)
 """
 
 
 def test_stacks_are_read_innermost_first() -> None:
-    first, second = parse_stacks(PERF_SCRIPT.splitlines())
+    first, second, third = parse_stacks(PERF_SCRIPT.splitlines())
 
     assert first[0].is_kernel
     assert first[3] == Frame("uv_try_write", "uvloop/loop")
     assert first[4] == Frame("Edge.write", "proxy/server/writer.py", is_python=True)
-    assert [frame.name for frame in second] == ["PyObject_SetAttr", "main"]
+    assert len(second) == 3
+    assert [frame.name for frame in third] == ["PyObject_SetAttr", "main"]
 
 
 def test_profile_shares_out_the_cost_of_a_request() -> None:
-    lines = render_profile(list(parse_stacks(PERF_SCRIPT.splitlines())), cost=40.0).splitlines()
+    lines = render_profile(list(parse_stacks(PERF_SCRIPT.splitlines())), cost=60.0).splitlines()
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
 
     assert ["kernel write", "20.00"] in rows
     assert ["proxy/server/writer.py Edge.write", "kernel write", "20.00"] in rows
     assert ["proxy/cli.py main", "interpreter", "20.00"] in rows
-    assert ["proxy/cli.py main", "40.00"] in rows
+    assert ["proxy/cli.py main", "kernel read", "20.00"] in rows
+    assert ["proxy/cli.py main", "60.00"] in rows
 
 
 class Sink:

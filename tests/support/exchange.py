@@ -6,6 +6,7 @@ from multidict import CIMultiDict
 
 from proxy.config.model import RouteConfig
 from proxy.exchange import Exchange, Request, Response
+from proxy.protocol.request_checks import CheckedFields
 from tests.support.messages import HeadersLike, header_pairs, octets
 
 Outcome = Response | Exception | Callable[[Exchange], Awaitable[Response]]
@@ -43,7 +44,7 @@ def make_exchange(
     view = CIMultiDict((name.decode("latin-1"), value.decode("utf-8", "surrogateescape")) for name, value in pairs)
     if isinstance(body, bytes):
         body = PiecewiseBody(body, content_length=len(body))
-    request = Request(method, target, pairs, view, authority=view.get("Host", ""), body=body)
+    request = Request(method, target, CheckedFields(pairs), view, authority=view.get("Host", ""), body=body)
     return Exchange(request, route or RouteConfig(name="test", match=("* /*",), upstream="api"), started)
 
 

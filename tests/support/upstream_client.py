@@ -121,9 +121,9 @@ async def client_for(
     *urls: str, health: HealthCheck | None = None, resolver: Resolver | None = None, **settings: Any
 ) -> AsyncIterator[Client]:
     """An upstream client for these endpoints; `settings` are those of `upstreams.NAME`."""
-    config = UpstreamConfig(
-        name="api", endpoints=tuple(UpstreamUrl.parse(url) for url in urls), health=health, **settings
-    )
+    endpoints = tuple(UpstreamUrl.parse(url) for url in urls)
+    # Idle connections must not end by themselves where a test waits for them to end.
+    config = UpstreamConfig(name="api", endpoints=endpoints, health=health, **{"idle_timeout": 60.0, **settings})
     observer = Recorder()
     upstream = Upstream(config, loop=asyncio.get_running_loop(), observer=observer, random=Random(7), resolver=resolver)
     try:

@@ -77,7 +77,7 @@ class Wire(asyncio.Protocol):
 
     async def write(self, data: bytes) -> None:
         """Send, and wait while the peer does not take it; raises WireEnded when the connection is gone."""
-        if self.closed.is_set():
+        if self.closed.is_set() or self.transport.is_closing():
             raise WireEnded("write on a closed connection")
         self.transport.write(data)
         await self._writable.wait()

@@ -31,7 +31,7 @@ def test_cidr_takes_networks_and_single_addresses(text: str, network: str) -> No
 
 
 @pytest.mark.parametrize(
-    "value", ["", "10.0.0.0/33", "10.0.0/8", "010.0.0.1", "fe80::1%eth0", "localhost", "1", 1, None, "10.0.0.0/８"]
+    "value", ["", "10.0.0.0/33", "10.0.0/8", "010.0.0.1", "fe80::1%eth0", "localhost", "1", 1, None, "10.0.0.0/\uff18"]
 )
 def test_what_is_no_network_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match="is not a network: write 10"):
@@ -75,8 +75,6 @@ def test_listen_address_is_read_and_printed(text: str, expected: ListenAddress) 
         "[::g]:1",
         "a b:80",
         "*:80",
-    ]
-    + [
         "1.2.3:80",
         "0x7f.1:80",
         "-a:80",
@@ -86,8 +84,10 @@ def test_listen_address_is_read_and_printed(text: str, expected: ListenAddress) 
         "unix:/a\nb",
         "http://x:80",
         "a:٨",
-    ]
-    + [8080, None, f"{'a.' * 127}com:1"],
+        8080,
+        None,
+        f"{'a.' * 127}com:1",
+    ],
 )
 def test_what_is_no_listen_address_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match=r"is not an address|not a Unix socket|out of range|neither a host name"):
@@ -203,7 +203,7 @@ def test_upstream_url_is_read_and_printed(text: str, expected: UpstreamUrl, auth
         ("http://x:0", "out of range"),
         ("http://x:65536", "out of range"),
         ("http://x:", "no valid host and port"),
-        ("http://x:８０", "no valid host and port"),
+        ("http://x:\uff18\uff10", "no valid host and port"),
         ("http://", "no valid host and port"),
         ("http://:80", "no valid host and port"),
         ("http:// x", "more than a host"),

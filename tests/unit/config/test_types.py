@@ -40,8 +40,18 @@ def test_only_the_digest_sees_secrets() -> None:
 
 @pytest.mark.parametrize(
     ("value", "off"),
-    [(False, True), ("off", True), ("none", True), (Expanded("false"), True), (Expanded("off"), True)]
-    + [("false", False), (True, False), (0, False), (None, False), ("OFF", False)],
+    [
+        (False, True),
+        ("off", True),
+        ("none", True),
+        (Expanded("false"), True),
+        (Expanded("off"), True),
+        ("false", False),
+        (True, False),
+        (0, False),
+        (None, False),
+        ("OFF", False),
+    ],
 )
 def test_ways_to_write_off(value: object, off: bool) -> None:
     assert is_off(value) is off
@@ -112,8 +122,10 @@ def test_names_that_make_bad_labels_are_refused(name: str) -> None:
         (5, "5"),
         (None, "an empty value"),
         ({}, "a mapping"),
-    ]
-    + [((), "a list"), (Expanded("hunter2"), "the value from the environment"), (1.5, "1.5")],
+        ((), "a list"),
+        (Expanded("hunter2"), "the value from the environment"),
+        (1.5, "1.5"),
+    ],
 )
 def test_refused_values_are_shown_safely(value: object, text: str) -> None:
     assert shown(value) == text

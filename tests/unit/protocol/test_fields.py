@@ -58,3 +58,13 @@ def test_size_is_names_values_and_four_bytes_for_each_field(limit: int, oversize
 
 def test_size_of_long_names_counts() -> None:
     assert is_oversized([(b"a" * 2000, b"")], fields.LONG, 0, 1000)
+
+
+def test_every_kind_has_a_bit_of_its_own() -> None:
+    others = {"ORDINARY", "MAX_FIELDS", "_SHORT_NAME"}
+    bits = [value for name, value in vars(fields).items() if name.isupper() and name not in others]
+    kinds = [value for value in bits if isinstance(value, int)]
+
+    assert len(kinds) > 10
+    assert all(kind.bit_count() == 1 for kind in kinds)
+    assert len(set(kinds)) == len(kinds)

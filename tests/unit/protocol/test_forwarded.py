@@ -2,7 +2,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from proxy.protocol.forwarded import ClientAddress, Forwarding, find_request_id, parse_address, request_id
+from proxy.protocol.forwarded import ClientAddress, Forwarding, find_request_id, parse_hop, request_id
 
 Fields = list[tuple[bytes, bytes]]
 TRUSTED = ClientAddress([ip_network("10.0.0.0/8"), ip_network("127.0.0.1"), ip_network("fd00::/8")])
@@ -35,7 +35,10 @@ def client(peer: str, fields: Fields) -> str:
     ],
 )
 def test_addresses_are_read_as_proxies_write_them(text: str, address: str) -> None:
-    assert str(parse_address(text)) == address
+    hop = parse_hop(text)
+
+    assert hop is not None
+    assert hop.text == address
 
 
 @pytest.mark.parametrize(
@@ -54,7 +57,7 @@ def test_addresses_are_read_as_proxies_write_them(text: str, address: str) -> No
     ],
 )
 def test_what_is_no_address_is_nothing(text: str) -> None:
-    assert parse_address(text) is None
+    assert parse_hop(text) is None
 
 
 # --- who the client is ----------------------------------------------------------------------------------------------
@@ -167,7 +170,7 @@ def test_trusted_peer_adds_to_its_chain_and_names_scheme_and_host() -> None:
 
     assert (client_ip, scheme) == ("198.51.100.1", "https")
     assert dict(fields) == {
-        b"X-Forwarded-For": b"203.0.113.9,198.51.100.1, 10.0.0.1",
+        b"X-Forwarded-For": b"203.0.113.9, 198.51.100.1, 10.0.0.1",
         b"X-Forwarded-Proto": b"https",
         b"X-Forwarded-Host": b"shop.example",
         b"X-Forwarded-Port": b"443",

@@ -34,7 +34,7 @@ def test_problem_says_what_happened_and_where() -> None:
         b"Content-Type": b"application/problem+json",
         b"Content-Length": b"%d" % len(body),
         b"Cache-Control": b"no-store",
-        b"Proxy-Status": b'tidegate; error=connection_limit_reached; details="All connections are busy."',
+        b"Proxy-Status": b'tidegate;error=connection_limit_reached;details="All connections are busy."',
         b"Retry-After": b"2",
     }
 
@@ -43,7 +43,7 @@ def test_problem_without_detail_repeats_its_title() -> None:
     fields, body = respond(ConnectionRefused())
 
     assert orjson.loads(body)["detail"] == "Bad Gateway"
-    assert fields[b"Proxy-Status"] == b"tidegate; error=connection_refused"
+    assert fields[b"Proxy-Status"] == b"tidegate;error=connection_refused"
     assert b"Retry-After" not in fields
     assert b"Allow" not in fields
 
@@ -61,7 +61,7 @@ def test_405_lists_the_methods() -> None:
 
 
 def test_what_the_upstream_answered_is_told() -> None:
-    assert proxy_status(UpstreamTimeout("idle"), 200) == "tidegate; error=http_response_timeout; received-status=200"
+    assert proxy_status(UpstreamTimeout("idle"), 200) == "tidegate;error=http_response_timeout;received-status=200"
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,13 @@ def test_path_cannot_forge_lines_or_control_terminals(target: str, path: str) ->
     assert logged(make_exchange(target=target))["path"] == path
 
 
+def test_undecodable_text_in_any_field_still_gives_a_line() -> None:
+    exchange = make_exchange()
+    exchange.request_id = "id-\udcff"
+
+    assert logged(exchange)["request_id"] == "id-%FF"
+
+
 def test_long_client_text_is_cut() -> None:
     fields = logged(make_exchange(target="/" + "a" * 9000, headers={"User-Agent": "b" * 9000}))
 

@@ -155,6 +155,14 @@ def test_upstream_counts_attempts_connections_and_ejections() -> None:
     assert metrics.ejections == {"http://127.0.0.1:3000": 2}
 
 
+def test_change_of_an_endpoint_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    UpstreamMetrics("api").endpoint(EndpointEvent("api", "http://127.0.0.1:3000", "unhealthy", "timeout", 0.0))
+
+    (record,) = caplog.records
+    assert record.getMessage() == "endpoint is unhealthy"
+    assert vars(record)["endpoint"] == "http://127.0.0.1:3000"
+
+
 def test_refused_reload_keeps_the_digest_in_force() -> None:
     metrics = ServerMetrics()
 

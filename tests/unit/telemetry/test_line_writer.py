@@ -109,9 +109,9 @@ def test_lines_flow_again_when_the_reader_does(pipe: tuple[int, str]) -> None:
         writer.write(numbered(number))
 
     read_lines(reading, 500 - writer.dropped)
-    until(lambda: is_taken(writer, b"again\n"))
+    until(lambda: is_taken(writer, numbered(777)))
 
-    assert read_lines(reading, 1) == [b"again\n"]
+    assert read_lines(reading, 1) == [numbered(777)]
     writer.close()
 
 
@@ -125,6 +125,27 @@ def test_close_does_not_wait_for_a_stopped_reader(pipe: tuple[int, str]) -> None
 
     assert writer.dropped > 0
     read_lines(reading, 1000 - writer.dropped)
+
+
+def test_line_after_the_close_counts_as_dropped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    writer = LineWriter(str(tmp_path / "access.log"))
+    writer.close()
+
+    writer.write(b"late\n")
+    writer.close()
+
+    assert writer.dropped == 1
+    assert caplog.records == []
+
+
+def test_standard_stream_outlives_reopen_and_close(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    for line in (b"one\n", b"two\n"):
+        writer = LineWriter("stdout")
+        writer.reopen()
+        writer.write(line)
+        writer.close()
+
+    assert capfdbinary.readouterr().out == b"one\ntwo\n"
 
 
 def test_full_disk_costs_lines_that_are_counted(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,37 @@
+"""Writes that may wait for the end of the event loop's turn: a busy proxy then wakes its peers once, not each time."""
+
+import asyncio
+from contextlib import suppress
+
+
+class Outbox:
+    """Gathers small writes of one turn and makes them together. See docs/adr/0007-writes-in-batches.md.
+
+    Whoever closes a transport, or writes to it in another way, calls `flush` first.
+    """
+
+    __slots__ = ("_loop", "_pending", "exchanges")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._pending: list[tuple[asyncio.WriteTransport, bytes]] = []
+        self.exchanges = 0
+        """Exchanges under way. With one alone there is nothing to gather: it is written at once."""
+
+    def write(self, transport: asyncio.WriteTransport, data: bytes) -> None:
+        """Write `data`, at the latest when the callbacks that are ready now have run."""
+        if self.exchanges <= 1 and not self._pending:
+            transport.write(data)
+            return
+        if not self._pending:
+            self._loop.call_soon(self.flush)
+        self._pending.append((transport, data))
+
+    def flush(self) -> None:
+        """Make every write that waits. A transport that has closed in the meantime takes none."""
+        if not self._pending:
+            return
+        pending, self._pending = self._pending, []
+        for transport, data in pending:
+            with suppress(RuntimeError):  # uvloop, when the handle is closed; the protocol is told as well
+                transport.write(data)
