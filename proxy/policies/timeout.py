@@ -50,7 +50,10 @@ class Attempt:
     async def handle(self, exchange: Exchange) -> Response:
         """Make one attempt. Raises UpstreamTimeout and whatever else the upstream raises."""
         exchange.attempt += 1
-        exchange.attempt_deadline = attempt_deadline(self._clock(), self._limit, exchange.deadline)
+        if self._limit is None:
+            exchange.attempt_deadline = exchange.deadline
+        else:
+            exchange.attempt_deadline = attempt_deadline(self._clock(), self._limit, exchange.deadline)
         try:
             return await self._inner.handle(exchange)
         except UpstreamTimeout as error:

@@ -41,7 +41,6 @@ METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OP
 _SINGLE: Final = HOST | CONTENT_LENGTH | TRANSFER_ENCODING | EXPECT
 _REFUSED: Final = INVALID | TWIN
 _EXAMINED: Final = _SINGLE | _REFUSED
-_REQUEST_LINE: Final = len("  HTTP/1.1\r\n")
 _FIELD: Final = len(": \r\n")
 _NOT_IN_TARGET: Final = re.compile(r"[\x00-\x20\x7f#]")
 _ABSOLUTE_FORM: Final = re.compile(r"https?://([^/?]*)(.*)", re.IGNORECASE | re.DOTALL)
@@ -69,7 +68,7 @@ class CheckedFields:
         self.kinds = kinds
         """The kinds of all fields (`proxy.protocol.fields`): `kinds & VIA` tells whether any Via is there."""
         self.size = size
-        """Bytes on the wire."""
+        """Bytes on the wire, line ends included."""
         self.version = version
         self._added: RawHeaders | None = None
         self._lines = b""
@@ -134,7 +133,7 @@ def check_fields(raw_headers: RawHeaders, version: tuple[int, int]) -> CheckedFi
     if has_control_byte(values):
         raise BadRequest("A header value has a control character.")
     names = sum([len(name) for name, _ in raw_headers])
-    size = _REQUEST_LINE + len(values) + names + _FIELD * len(raw_headers)
+    size = len(values) + names + _FIELD * len(raw_headers)
     return CheckedFields(raw_headers, host, content_length, kinds, size, version)
 
 

@@ -10,9 +10,7 @@ def total_deadline(started: float, total: float | None, remaining_at_caller: flo
     return started + total
 
 
-def attempt_deadline(now: float, attempt: float | None, deadline: float | None) -> float | None:
+def attempt_deadline(now: float, attempt: float, deadline: float | None) -> float:
     """The end of an attempt that starts now: its own limit or the exchange's, whichever comes first."""
-    if attempt is None:
-        return deadline
     own = now + attempt
     return own if deadline is None or own < deadline else deadline

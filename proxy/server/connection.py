@@ -6,10 +6,11 @@ end in the same `Edge.answer`. What is used of aiohttp's internals is pinned by 
 """
 
 import asyncio
+import select
 import socket
 import struct
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from time import monotonic
 from typing import Any
 
@@ -18,12 +19,13 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from proxy.alarm import Alarm
-from proxy.errors import BadRequest, ClientDisconnected, HeadersTooLarge, ProxyError, UriTooLong
+from proxy.errors import ClientDisconnected
 from proxy.protocol.forwarded import ClientAddress, Forwarding
 from proxy.protocol.headers import RawHeaders
 from proxy.protocol.request_checks import CheckedFields
 from proxy.server.boundary import Boundary
 from proxy.server.incoming import Answered, Edge, IncomingRequest
+from proxy.server.parser_error import MAX_FIELD, MAX_FIELDS, MAX_LINE, parser_error
 from proxy.server.request_body import ClientBody
 from proxy.watchdog import Watchdog
 
@@ -33,13 +35,19 @@ LINGER = 2.0
 """Seconds to read on after an early answer, so that the client sees the answer and not a reset."""
 SMALL = 32 * 1024
 """Bytes of an answer that may wait in the outbox; what is larger is worth a write of its own."""
-MAX_LINE = 8192
-MAX_FIELD = 8190
-"""Not the same as MAX_LINE: aiohttp's error tells the two apart only by the limit that it names."""
-MAX_FIELDS = 128
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-_EAGER: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
-"""A task that starts at once: what never waits is answered without a turn of the event loop."""
+
+if sys.version_info >= (3, 12):
+
+    def _start(coroutine: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop) -> asyncio.Task[None]:
+        """A task that starts at once: what never waits is answered without a turn of the event loop."""
+        return asyncio.Task(coroutine, loop=loop, eager_start=True)
+
+else:
+
+    def _start(coroutine: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop) -> asyncio.Task[None]:
+        """A task that starts with the next turn of the event loop."""
+        return asyncio.Task(coroutine, loop=loop)
 
 
 class Connection(RequestHandler):
@@ -222,7 +230,7 @@ class Connection(RequestHandler):
     def _take(self, message: RawRequestMessage, payload: StreamReader) -> None:
         self._request_count += 1
         incoming = IncomingRequest(message, payload, self)
-        task = asyncio.Task(self._drive(incoming), loop=self._loop, **_EAGER)
+        task = _start(self._drive(incoming), self._loop)
         if not task.done():
             self._lane = task
 
@@ -258,12 +266,22 @@ class Connection(RequestHandler):
             )
 
     async def shutdown(self, timeout: float | None = None) -> None:
-        """aiohttp's hook for the end of the server, after the drain: what is still under way is cancelled."""
+        """aiohttp's hook for the end of the server, after the drain: what is still under way is cut off."""
+        if not self.is_idle or self._left_to_send():
+            self.abort()
         tasks = [task for task in (self._lane, self._task_handler) if task is not None]
         for task in tasks:
             task.cancel()
         self.force_close()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def close_if_idle(self) -> None:
+        """Close unless a request has come, be it no further than the kernel: closing now would reset it."""
+        if self.is_idle and self._wire is not None:
+            poll = select.poll()
+            poll.register(self._wire.get_extra_info("socket").fileno(), select.POLLIN)
+            if not poll.poll(0):
+                self.force_close()
 
     def rest(self) -> None:
         """The answer is out. If part of the next request is here already, its time begins now."""
@@ -313,6 +331,8 @@ class Connection(RequestHandler):
         """Close when everything that was written has been sent."""
         self._edge.outbox.flush()
         super().force_close()
+        if self._left_to_send():
+            self._watch_unsent()
 
     def no_linger(self) -> None:
         """Close as soon as the answer is out: nothing more is expected of the client."""
@@ -367,14 +387,3 @@ class Connection(RequestHandler):
     def _body_stalled(self) -> None:
         if self.body is not None:
             self.body.fail_slow()
-
-
-def parser_error(exc: BaseException) -> ProxyError:
-    """What aiohttp's parser objected to, in our words; its own echo input bytes."""
-    if isinstance(exc, http_exceptions.LineTooLong):
-        if exc.args[1] == MAX_LINE:
-            return UriTooLong("The request target is too long.")
-        return HeadersTooLarge("A header field is too long.")
-    if isinstance(exc, http_exceptions.BadHttpMessage) and "too many headers" in exc.message.lower():
-        return HeadersTooLarge("The request has too many header fields.")
-    return BadRequest("The request is not valid HTTP/1.1.")

@@ -7,8 +7,8 @@ import resource
 
 import pytest
 
-from tests.support.aftermath import assert_unharmed, wait_at_rest
-from tests.support.app import RunningApp, running_app
+from tests.support.aftermath import assert_unharmed, until_metric, wait_at_rest
+from tests.support.app import running_app
 from tests.support.client import RawClient, get
 from tests.support.settings import policies
 from tests.support.sidecar import Sidecar
@@ -20,12 +20,6 @@ pytestmark = pytest.mark.usefixtures("leak_check")
 
 STORM = int(os.environ.get("TIDEGATE_STORM", "1500"))
 """Connections; the catalogue's figure is 60,000."""
-
-
-async def until_connected(app: RunningApp, count: int) -> None:
-    async with asyncio.timeout(10):
-        while await app.metric("proxy_client_connections") != count:
-            await asyncio.sleep(0.01)
 
 
 async def test_c06_oldest_idle_connection_makes_room_for_a_new_one() -> None:
@@ -72,7 +66,7 @@ async def test_c06_idle_connections_are_cheap_and_a_storm_of_new_ones_leaves_not
         async with contextlib.AsyncExitStack() as stack:
             for _ in range(490):
                 await stack.enter_async_context(RawClient(sidecar.port))
-            await until_connected_remotely(sidecar, 490)
+            await until_metric(sidecar, 490, "proxy_client_connections")
             assert (sidecar.rss() - rss) / 490 < 20_000
 
             for number in range(STORM):
@@ -83,15 +77,9 @@ async def test_c06_idle_connections_are_cheap_and_a_storm_of_new_ones_leaves_not
                 if number % 100 == 0:
                     assert (await get(sidecar.port, "/canary")).status == 200
         await wait_at_rest(sidecar)
-        await until_connected_remotely(sidecar, 0)
+        await until_metric(sidecar, 0, "proxy_client_connections")
         assert sidecar.fds() <= fds + 2
         assert "Traceback" not in sidecar.stderr
-
-
-async def until_connected_remotely(sidecar: Sidecar, count: int) -> None:
-    async with asyncio.timeout(10):
-        while await sidecar.metric("proxy_client_connections") != count:
-            await asyncio.sleep(0.02)
 
 
 @pytest.mark.both_loops

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from tests.support.aftermath import assert_unharmed, wait_at_rest
+from tests.support.aftermath import assert_unharmed, until_metric, wait_at_rest
 from tests.support.app import RunningApp, running_app
 from tests.support.client import RawClient, request_bytes
 from tests.support.leaks import open_fds
@@ -110,17 +110,11 @@ async def test_c05_client_that_leaves_the_queue_gives_up_its_place() -> None:
             await first.send_request("GET", "/hang")
             await upstream.wait_for_requests(1)
             await queued.send_request("GET", "/queued")
-            await _until_waiting(app, 1)
+            await until_metric(app, 1, "proxy_upstream_pool_waiting")
 
             queued.reset()
-            await _until_waiting(app, 0)
+            await until_metric(app, 0, "proxy_upstream_pool_waiting")
             first.reset()
             await wait_at_rest(app)
             await assert_unharmed(app)
         assert upstream.hits("/queued") == 0
-
-
-async def _until_waiting(app: RunningApp, count: int) -> None:
-    async with asyncio.timeout(10):
-        while await app.metric("proxy_upstream_pool_waiting") != count:
-            await asyncio.sleep(0.01)

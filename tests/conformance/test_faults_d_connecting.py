@@ -85,14 +85,14 @@ async def test_d03_connection_that_ends_just_before_its_reuse_costs_no_get_and_n
 async def test_d04_no_answer_is_504_in_time_and_the_connection_is_not_used_again(settings: dict[str, str]) -> None:
     async with ScriptedUpstream() as upstream:
         upstream.on("/fault", hang())
-        async with running_app(policies(upstream.url, route={"timeout": settings})) as app:
-            async with RawClient(app.port) as client:
-                started = time.monotonic()
-                assert_problem(await client.request("GET", "/fault"), 504, "http_response_timeout")
-                assert 0.29 < time.monotonic() - started < 1.5
+        configured = policies(upstream.url, route={"timeout": settings})
+        async with running_app(configured) as app, RawClient(app.port) as client:
+            started = time.monotonic()
+            assert_problem(await client.request("GET", "/fault"), 504, "http_response_timeout")
+            assert 0.29 < time.monotonic() - started < 1.5
 
-                assert await upstream.wait_closed(1) in ("fin", "rst")
-                await assert_unharmed(app, client)
+            assert await upstream.wait_closed(1) in ("fin", "rst")
+            await assert_unharmed(app, client)
         assert upstream.hits("/fault") == 1
         assert [r.connection for r in upstream.requests if r.path != "/fault"] == [2, 2, 2, 2]
 

@@ -72,11 +72,11 @@ async def test_d09_under_load_no_client_gets_what_was_meant_for_another() -> Non
 async def test_d10_body_where_there_is_none_is_stripped(method: str, message: bytes) -> None:
     async with ScriptedUpstream() as upstream:
         upstream.on("/fault", send(message))
-        async with running_app(policies(upstream.url, options={"max_connections": 1})) as app:
-            async with RawClient(app.port) as client:
-                response = await client.request(method, "/fault")
-                assert (response.complete, response.body) == (True, b"")
-                await assert_unharmed(app, client)
+        settings = policies(upstream.url, options={"max_connections": 1})
+        async with running_app(settings) as app, RawClient(app.port) as client:
+            response = await client.request(method, "/fault")
+            assert (response.complete, response.body) == (True, b"")
+            await assert_unharmed(app, client)
         assert {request.connection for request in upstream.requests[:1]} != {
             request.connection for request in upstream.requests[1:]
         }

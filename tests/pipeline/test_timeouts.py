@@ -117,13 +117,13 @@ async def test_no_free_connection_is_503_and_nobody_elses_fault() -> None:
 
 
 async def test_client_that_stops_sending_its_body_is_408_and_to_blame() -> None:
-    async with ScriptedUpstream() as upstream:
-        async with running_app(with_timeout(upstream, OFF, limits={"body_timeout": "200ms"})) as app:
-            async with RawClient(app.port) as client:
-                await client.send_request("POST", "/", {"Content-Length": "10"})
-                await client.send(b"x")
-                assert_problem(await client.read_response("POST"), 408, "http_request_error")
-            await assert_blamed(app, "client", "client", status=408)
+    limits = {"body_timeout": "200ms"}
+    async with ScriptedUpstream() as upstream, running_app(with_timeout(upstream, OFF, limits=limits)) as app:
+        async with RawClient(app.port) as client:
+            await client.send_request("POST", "/", {"Content-Length": "10"})
+            await client.send(b"x")
+            assert_problem(await client.read_response("POST"), 408, "http_request_error")
+        await assert_blamed(app, "client", "client", status=408)
 
 
 async def test_deadline_that_passes_while_the_client_sends_is_not_the_upstreams_fault() -> None:

@@ -54,7 +54,12 @@ async def assert_unharmed(instance: Instance, client: RawClient | None = None) -
 
 async def wait_at_rest(instance: Instance) -> None:
     """Wait until no exchange is under way and no upstream connection is in use or wanted; raises TimeoutError."""
+    for name, labels in _HELD:
+        await until_metric(instance, 0, name, **labels)
+
+
+async def until_metric(instance: Instance, value: float, name: str, **labels: str) -> None:
+    """Wait until the samples of that name with these labels add up to `value`; raises TimeoutError."""
     async with asyncio.timeout(WITHIN):
-        for name, labels in _HELD:
-            while await instance.metric(name, **labels):
-                await asyncio.sleep(0.01)
+        while await instance.metric(name, **labels) != value:  # noqa: ASYNC110 - nothing here can set an event
+            await asyncio.sleep(0.01)

@@ -59,7 +59,7 @@ class Edge:
 
     async def passes(self, raw: bytes, *, ends: bool = False, pipelined: bool = True) -> ReceivedRequest:
         """What reached the upstream; a second request behind it does so too, or the connection `ends` before."""
-        method = raw.partition(b" ")[0].decode("latin-1")
+        method = raw.split(maxsplit=1)[0].decode("latin-1")
         before = len(self.upstream.requests)
         async with self.client() as client:
             await client.send(raw + SECOND if pipelined else raw)
