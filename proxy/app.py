@@ -20,7 +20,7 @@ from proxy.policies_file import load
 from proxy.runtime import Resources, Runtime
 from proxy.server.edge import Edge
 from proxy.server.listener import Listener
-from proxy.telemetry.access_log import AccessLog, open_access_log
+from proxy.telemetry.access_log import AccessLog, CurrentAccessLog, open_access_log
 from proxy.telemetry.build import build_info
 from proxy.telemetry.events import ReloadEvent
 from proxy.telemetry.loop_lag import watch_loop_lag
@@ -41,7 +41,7 @@ class App:
         self._path = path
         self._metrics = Metrics(build_info())
         self._edge: Edge
-        self._access_log: AccessLog
+        self._access_log: CurrentAccessLog
         self._resources: Resources
         self._listener: Listener
         self._admin: AdminServer | None = None
@@ -55,13 +55,14 @@ class App:
 
     async def start(self) -> None:
         """Load, bind every listener, and be ready."""
+        watcher = FileWatcher(self._path)  # before the file is read: no change can slip in between
         loaded = self._load()
         server = loaded.config.server
         random = Random()  # noqa: S311 - for load balancing, jitter and request ids; no secret depends on it
         pseudonym = b"tidegate-%b" % random.randbytes(4).hex().encode()
         loop = asyncio.get_running_loop()
         self._resources = Resources(loop, monotonic, random, self._metrics, Outbox(loop))
-        self._access_log = self._open_log(server)
+        self._access_log = CurrentAccessLog(self._open_log(server))
         runtime = Runtime.build(loaded.config, self._resources, self._access_log)
         self._edge = Edge(runtime, self._resources.outbox, self._metrics.server, random.randbytes, pseudonym)
         try:
@@ -69,7 +70,7 @@ class App:
         except OSError:
             await self.stop(drain=0.0)
             raise
-        self._watch(runtime)
+        self._watch(runtime, watcher)
         self._in_force(loaded.config)
         self._metrics.server.ready = self._listening = True
 
@@ -104,11 +105,11 @@ class App:
             await self._health.start()
         await self._listener.start()
 
-    def _watch(self, runtime: Runtime) -> None:
+    def _watch(self, runtime: Runtime, watcher: FileWatcher) -> None:
         runtime.start()
         self._tasks = [
             asyncio.create_task(watch_loop_lag(self._metrics.server.lagged, monotonic)),
-            asyncio.create_task(self._reload_on_change()),
+            asyncio.create_task(self._reload_on_change(watcher)),
         ]
 
     async def _drain(self, limit: float) -> None:
@@ -153,25 +154,22 @@ class App:
         if config.digest == old.config.digest:
             return
         _warn_of_restart(old.config.server, config.server)
-        access_log = self._access_log
+        runtime = Runtime.build(config, self._resources, self._access_log, previous=old)
+        old_log = None
         if config.server.access_log != old.config.server.access_log:
-            access_log = self._open_log(config.server)
-        edge.runtime = runtime = Runtime.build(config, self._resources, access_log, previous=old)
+            old_log = self._access_log.replace(self._open_log(config.server))
+        edge.runtime = runtime
         runtime.start()
-        task = asyncio.create_task(
-            self._retire(old, runtime, None if access_log is self._access_log else self._access_log)
-        )
-        self._access_log = access_log
+        task = asyncio.create_task(self._retire(old, runtime, old_log))
         self._retired.add(task)
         task.add_done_callback(self._retired.discard)
 
     async def _retire(self, old: Runtime, successor: Runtime, access_log: AccessLog | None) -> None:
         await old.close(successor)
         if access_log is not None:
-            access_log.close()
+            await asyncio.to_thread(access_log.close)  # whoever reads it may have stopped
 
-    async def _reload_on_change(self) -> None:
-        watcher = FileWatcher(self._path)
+    async def _reload_on_change(self, watcher: FileWatcher) -> None:
         while True:
             await watcher.changed()
             await self.reload()

@@ -6,7 +6,7 @@ class is also what the file is checked against; the rest of the file's form is i
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from proxy.config.presets import ProfileName
 from proxy.config.types import (
@@ -145,6 +145,8 @@ class UpstreamConfig(UpstreamSettings):
 
     name: str
     endpoints: tuple[UpstreamUrl, ...]
+    tls_digest: Annotated[str, Field(exclude=True)] = ""
+    """Over the contents of the TLS files: with a renewed certificate it is another upstream."""
 
 
 class TimeoutConfig(Model):

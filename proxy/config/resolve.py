@@ -43,8 +43,7 @@ def _digest(config: Config) -> str:
     values = config.model_dump(mode="json", exclude={"digest"}, context={"reveal": True})
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
     for upstream in config.upstreams.values():
-        for name in tls_files(upstream.tls).values():
-            digest.update(Path(name).read_bytes())
+        digest.update(upstream.tls_digest.encode())
     return digest.hexdigest()
 
 
@@ -102,6 +101,8 @@ class _Resolver:
         files = {key: self._absolute(value) for key, value in tls_files(form.tls).items()}
         if files:
             values["tls"] = form.tls.model_copy(update=files)
+            contents = [Path(name).read_bytes() for name in files.values()]
+            values["tls_digest"] = hashlib.sha256(b"".join(contents)).hexdigest()
         return UpstreamConfig.model_construct(name=name, endpoints=endpoints or (url,), **values)
 
     def _absolute(self, name: str) -> str:

@@ -49,6 +49,33 @@ def open_access_log(target: str | None) -> AccessLog:
     return NoAccessLog() if target is None else JsonAccessLog(LineWriter(target))
 
 
+class CurrentAccessLog:
+    """The log in force. A reload may put another in its place: a request is noted in the one it finds at its end."""
+
+    def __init__(self, log: AccessLog) -> None:
+        self._log = log
+        self.record = log.record
+
+    def replace(self, log: AccessLog) -> AccessLog:
+        """Record in `log` from now on; the one before is returned, for the caller to close."""
+        before, self._log = self._log, log
+        self.record = log.record
+        return before
+
+    @property
+    def dropped(self) -> int:
+        """Lines that the log in force has lost so far."""
+        return self._log.dropped
+
+    def reopen(self) -> None:
+        """Go on in a new file of the same name."""
+        self._log.reopen()
+
+    def close(self) -> None:
+        """Write what is pending, within a second."""
+        self._log.close()
+
+
 class NoAccessLog:
     """`access_log: off`."""
 

@@ -112,7 +112,7 @@ async def test_a17_other_protocols_are_refused(raw: bytes) -> None:
         await edge.refuses(raw, 400, 505)
 
 
-@pytest.mark.parametrize("start", [b"\r\n\r\nGET /zq7", b"GET   /zq7"], ids=["empty-lines", "spaces"])
+@pytest.mark.parametrize("start", [b"\r\n\r\nGET /zq7", b"GET   /zq7", b"GET /zq7  "], ids=["empty-lines", "spaces", "more-spaces"])
 async def test_a17_what_rfc_9112_lets_a_server_overlook_is_not_passed_on(start: bytes) -> None:
     async with running_edge() as edge:
         received = await edge.passes(start + b" HTTP/1.1\r\nHost: api.example\r\n\r\n")

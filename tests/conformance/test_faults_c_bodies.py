@@ -3,16 +3,12 @@
 import asyncio
 import os
 
-import pytest
-
 from tests.support.aftermath import assert_problem, assert_unharmed, wait_at_rest
 from tests.support.app import running_app
 from tests.support.client import RawClient, chunked, fetch
 from tests.support.settings import policies
 from tests.support.sidecar import Sidecar
 from tests.support.upstream import ScriptedUpstream
-
-pytestmark = pytest.mark.usefixtures("leak_check")
 
 LIMIT = {"limits": {"max_body": "100KiB"}}
 OVER = 100 * 1024 + 1

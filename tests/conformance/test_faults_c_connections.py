@@ -16,8 +16,6 @@ from tests.support.steps import Gate, reply
 from tests.support.upstream import ScriptedUpstream
 from tests.support.wire import WireEnded
 
-pytestmark = pytest.mark.usefixtures("leak_check")
-
 STORM = int(os.environ.get("TIDEGATE_STORM", "1500"))
 """Connections; the catalogue's figure is 60,000."""
 

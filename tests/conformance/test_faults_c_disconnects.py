@@ -17,7 +17,7 @@ from tests.support.upstream import ScriptedUpstream
 from tests.support.waiting import eventually
 from tests.support.wire import WireEnded
 
-pytestmark = [pytest.mark.both_loops, pytest.mark.usefixtures("leak_check")]
+pytestmark = pytest.mark.both_loops
 
 CYCLES = int(os.environ.get("TIDEGATE_DISCONNECTS", "1000"))
 """The catalogue's figure is 10,000."""

@@ -14,8 +14,6 @@ from tests.support.steps import endless, head, reply
 from tests.support.upstream import ScriptedUpstream
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.usefixtures("leak_check")
-
 BODY_HEAD = b"POST /upload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
 
 

@@ -13,7 +13,7 @@ from tests.support.settings import policies
 from tests.support.steps import Gate, Step, close, delay, echo, hang, reset
 from tests.support.upstream import ScriptedUpstream, blackhole_port, refusing_port
 
-pytestmark = [pytest.mark.both_loops, pytest.mark.usefixtures("leak_check")]
+pytestmark = pytest.mark.both_loops
 
 RACES = int(os.environ.get("TIDEGATE_RACES", "10"))
 """Rounds of 40 requests; the catalogue's figure is 50 rounds of 2000."""

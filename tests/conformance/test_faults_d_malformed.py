@@ -14,8 +14,6 @@ from tests.support.steps import Step, close, endless, head, read_body, reply, se
 from tests.support.upstream import ScriptedUpstream
 from tests.support.wire import WireEnded
 
-pytestmark = pytest.mark.usefixtures("leak_check")
-
 OK = b"HTTP/1.1 200 OK\r\n"
 
 

@@ -14,7 +14,7 @@ from tests.support.settings import policies
 from tests.support.steps import Step, Turn, delay, echo, head, interim, reply, send
 from tests.support.upstream import ScriptedUpstream
 
-pytestmark = [pytest.mark.both_loops, pytest.mark.usefixtures("leak_check")]
+pytestmark = pytest.mark.both_loops
 
 POISON = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison"
 

@@ -13,7 +13,7 @@ from tests.support.settings import policies
 from tests.support.steps import Gate, Step, chunk, close, drip, head, reset, send
 from tests.support.upstream import ScriptedUpstream
 
-pytestmark = [pytest.mark.both_loops, pytest.mark.usefixtures("leak_check")]
+pytestmark = pytest.mark.both_loops
 
 CHUNKED = {"Transfer-Encoding": "chunked"}
 LENGTH_10 = {"Content-Length": "10"}

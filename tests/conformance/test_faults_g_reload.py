@@ -20,10 +20,9 @@ from tests.support.steps import Gate, delay, echo, hang, reply
 from tests.support.upstream import ScriptedUpstream
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.usefixtures("leak_check")
-
 RELOADS = int(os.environ.get("TIDEGATE_RELOADS", "20"))
 """The catalogue's figure is 100."""
+REFUSED = "reload refused, the configuration stays as it was"
 INVALID = '{"upstreams": {"api": {"url": "ftp://x", "colour": 1}}, "routes": []}'
 
 
@@ -37,7 +36,9 @@ async def reload(app: RunningApp | Sidecar) -> Response:
     return await fetch(app.admin_port, "POST", "/reload")
 
 
-async def test_g03_reloads_at_load_lose_nothing_and_each_request_sees_one_configuration() -> None:
+async def test_g03_reloads_at_load_lose_nothing_and_each_request_sees_one_configuration(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async with ScriptedUpstream() as upstream, running_app(version(upstream.url, 0)) as app:
         upstream.on("*", delay(0.003), echo())
         await assert_unharmed(app)
@@ -62,6 +63,8 @@ async def test_g03_reloads_at_load_lose_nothing_and_each_request_sees_one_config
         await eventually(lambda: len(asyncio.all_tasks()) <= tasks + 8)
         await eventually(lambda: open_fds() <= fds + 8)
         assert len({request.connection for request in upstream.requests}) <= 10, "unchanged upstreams keep theirs"
+        assert {record.getMessage() for record in caplog.records if record.levelname == "ERROR"} == {REFUSED}
+        caplog.clear()
 
 
 async def _keep_comparing(port: int, stop: asyncio.Event, outcomes: Counter[str]) -> None:
@@ -97,7 +100,7 @@ async def test_g03_refused_file_is_explained_and_changes_nothing() -> None:
             assert problem in answer.json()["detail"]
         assert (await get(sidecar.port, "/")).header("X-Version") == "1"
         assert await sidecar.metric("proxy_config_reloads_total", result="failure") >= 1
-        await eventually(lambda: "reload refused" in sidecar.stderr)
+        await eventually(lambda: REFUSED in sidecar.stderr)
 
 
 async def test_g03_changed_file_and_swapped_symlink_are_noticed() -> None:

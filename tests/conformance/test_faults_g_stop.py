@@ -16,8 +16,6 @@ from tests.support.steps import Gate, chunk, delay, echo, hang, head, last_chunk
 from tests.support.upstream import ScriptedUpstream
 from tests.support.wire import WireEnded
 
-pytestmark = pytest.mark.usefixtures("leak_check")
-
 CHUNKED = {"Transfer-Encoding": "chunked"}
 
 

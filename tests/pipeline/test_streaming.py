@@ -25,8 +25,6 @@ from tests.support.steps import (
 )
 from tests.support.upstream import ScriptedUpstream
 
-pytestmark = pytest.mark.usefixtures("leak_check")
-
 SIZE = int(os.environ.get("TIDEGATE_STREAM_BYTES", "300000000"))
 """Bytes each way; the requirement is 2 GB."""
 PIECE = bytes(range(256)) * 4096

@@ -13,7 +13,7 @@ from tests.support.settings import policies
 from tests.support.steps import Gate, Step, chunk, delay, drip, endless, hang, head, last_chunk, reply, send
 from tests.support.upstream import ScriptedUpstream, blackhole_port
 
-pytestmark = [pytest.mark.both_loops, pytest.mark.usefixtures("leak_check")]
+pytestmark = pytest.mark.both_loops
 
 SOON = 3.0
 """Seconds: ten times as long as any limit that is set here."""

@@ -14,7 +14,7 @@ from tests.support.sidecar import Sidecar
 from tests.support.steps import Gate, Step, close, endless, hang, head, reply, reset, send, stop_reading, tunnel
 from tests.support.upstream import ScriptedUpstream
 
-pytestmark = [pytest.mark.both_loops, pytest.mark.usefixtures("leak_check")]
+pytestmark = pytest.mark.both_loops
 
 HANDSHAKE = [
     ("Connection", "keep-alive, Upgrade"),

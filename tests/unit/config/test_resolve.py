@@ -182,16 +182,18 @@ def test_tls_files_are_found_beside_the_policies_file(tmp_path: Path) -> None:
     assert tls.server_name == "api.test"
 
 
-def test_a_renewed_certificate_changes_the_digest(tmp_path: Path) -> None:
+def test_a_renewed_certificate_changes_the_digest_and_the_upstream(tmp_path: Path) -> None:
     Certificates(tmp_path)
-    before = load_text(tmp_path, TLS).config.digest
-    again = load_text(tmp_path, TLS).config.digest
+    before = load_text(tmp_path, TLS).config
+    again = load_text(tmp_path, TLS).config
 
     (tmp_path / "client.pem").unlink()
     Certificates(tmp_path)
+    renewed = load_text(tmp_path, TLS).config
 
-    assert again == before
-    assert load_text(tmp_path, TLS).config.digest != before
+    assert (again.digest, again.upstreams) == (before.digest, before.upstreams)
+    assert renewed.digest != before.digest
+    assert renewed.upstreams != before.upstreams
 
 
 def test_files_that_are_missing_are_all_named(tmp_path: Path) -> None:
