@@ -16,6 +16,7 @@ from multidict import CIMultiDict
 from proxy.config.model import RouteConfig, TimeoutConfig, UpstreamConfig
 from proxy.config.types import UpstreamUrl
 from proxy.exchange import Exchange, Request
+from proxy.protocol.request_checks import CheckedFields
 from proxy.telemetry.instruments import UpstreamMetrics
 from proxy.upstream.client import Upstream
 
@@ -32,9 +33,9 @@ FORWARDED = [
     (b"Via", b"1.1 tidegate"),
     (b"X-Forwarded-For", b"192.0.2.1"),
     (b"X-Forwarded-Proto", b"http"),
-    (b"X-Request-ID", b"0123456789abcdef0123456789abcdef"),
 ]
-FIELDS = CIMultiDict((name.decode(), value.decode()) for name, value in HEADERS)
+FIELDS = CheckedFields(HEADERS)
+VIEW = CIMultiDict((name.decode(), value.decode()) for name, value in HEADERS)
 
 
 def main() -> None:
@@ -71,9 +72,10 @@ async def measure(port: int, requests: int, concurrency: int) -> float:
 async def _run(upstream: Upstream, count: int) -> None:
     loop = asyncio.get_running_loop()
     for _ in range(count):
-        exchange = Exchange(Request("GET", "/properties/1", HEADERS, FIELDS), ROUTE, loop.time())
+        exchange = Exchange(Request("GET", "/properties/1", FIELDS, VIEW, "api.example"), ROUTE, loop.time())
         exchange.deadline = exchange.attempt_deadline = loop.time() + 30
         exchange.forwarded = FORWARDED
+        exchange.request_id = "0123456789abcdef0123456789abcdef"
         exchange.attempt = 1
         (await upstream.handle(exchange)).close()
 

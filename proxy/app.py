@@ -19,7 +19,7 @@ from proxy.outbox import Outbox
 from proxy.policies_file import load
 from proxy.runtime import Resources, Runtime
 from proxy.server.edge import Edge
-from proxy.server.listener import Listener
+from proxy.server.listener import Listener, binding
 from proxy.telemetry.access_log import AccessLog, CurrentAccessLog, open_access_log
 from proxy.telemetry.build import build_info
 from proxy.telemetry.events import ReloadEvent
@@ -85,7 +85,7 @@ class App:
         if accept and drain:
             await asyncio.sleep(min(accept, drain))
         self._listening = False
-        self._listener.stop()
+        await self._listener.stop()
         await self._drain(drain)
         await edge.shutdown()
         await edge.runtime.close()
@@ -99,11 +99,14 @@ class App:
         self._listener = Listener(server.listen, self._edge)
         if server.admin is not None:
             self._admin = AdminServer(self, server.admin)
-            await self._admin.start()
+            with binding(server.admin.listen):
+                await self._admin.start()
         if server.health is not None:
             self._health = HealthServer(self, server.health)
-            await self._health.start()
-        await self._listener.start()
+            with binding(server.health):
+                await self._health.start()
+        with binding(server.listen):
+            await self._listener.start()
 
     def _watch(self, runtime: Runtime, watcher: FileWatcher) -> None:
         runtime.start()

@@ -1,6 +1,7 @@
 """Writes that may wait for the end of the event loop's turn: a busy proxy then wakes its peers once, not each time."""
 
 import asyncio
+from collections.abc import Callable
 
 
 class Outbox:
@@ -13,26 +14,26 @@ class Outbox:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._pending: list[tuple[asyncio.WriteTransport, bytes]] = []
+        self._pending: list[tuple[Callable[[bytes], None], bytes]] = []
         self.exchanges = 0
         """Exchanges under way. With one alone there is nothing to gather: it is written at once."""
 
-    def write(self, transport: asyncio.WriteTransport, data: bytes) -> None:
-        """Write `data`, at the latest when the callbacks that are ready now have run."""
+    def post(self, write: Callable[[bytes], None], data: bytes) -> None:
+        """Call `write` with `data`, at the latest when the callbacks that are ready now have run."""
         if self.exchanges <= 1 and not self._pending:
-            transport.write(data)
+            write(data)
             return
         if not self._pending:
             self._loop.call_soon(self.flush)
-        self._pending.append((transport, data))
+        self._pending.append((write, data))
 
     def flush(self) -> None:
         """Make every write that waits. A transport that has closed in the meantime takes none."""
         if not self._pending:
             return
         pending, self._pending = self._pending, []
-        for transport, data in pending:
+        for write, data in pending:
             try:  # not suppress(), which costs as much as the rest of the loop
-                transport.write(data)
-            except RuntimeError:
+                write(data)
+            except RuntimeError:  # uvloop, when the handle is closed; the protocol is told as well
                 continue

@@ -10,8 +10,13 @@ from pathlib import Path
 
 from proxy.app import ACCEPT_WHILE_DRAINING, App
 from proxy.config.problems import ConfigError
+from proxy.server.edge import HAS_STRICT_PARSER
 from proxy.telemetry.logs import setup_logging
 
+_NO_STRICT_PARSER = (
+    "tidegate: aiohttp's C parser is not in use, and its Python one is not strict enough for a proxy: "
+    "install aiohttp as a wheel, and leave AIOHTTP_NO_EXTENSIONS unset"
+)
 _INTERRUPT_LIMIT = 1.0
 """Seconds that Ctrl-C leaves to what is under way."""
 _GC_THRESHOLD = 20_000
@@ -20,6 +25,9 @@ _GC_THRESHOLD = 20_000
 
 def serve(path: Path) -> int:
     """Run until SIGTERM or SIGINT; 0 after an orderly stop, 1 when it could not start."""
+    if not HAS_STRICT_PARSER:
+        print(_NO_STRICT_PARSER, file=sys.stderr)  # noqa: T201 - for the person at the terminal
+        return 1
     handler = setup_logging()
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -27,7 +35,8 @@ def serve(path: Path) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)  # noqa: T201 - for the person at the terminal
     except OSError as error:
-        print(f"tidegate: {error.strerror or error}", file=sys.stderr)  # noqa: T201
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"tidegate: {where}{error.strerror or error}", file=sys.stderr)  # noqa: T201
     finally:
         handler.close()
     return 1

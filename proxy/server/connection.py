@@ -320,7 +320,7 @@ class Connection(RequestHandler):
         if transport is None:
             raise ClientDisconnected(cause="the connection was lost while the response was written")
         if is_last and len(data) <= SMALL:
-            self._edge.outbox.write(transport, data)
+            self._edge.outbox.post(transport.write, data)
             return
         try:
             transport.write(data)
@@ -363,7 +363,8 @@ class Connection(RequestHandler):
         self, request: Any, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
         """aiohttp's hook for an exception that escaped `Edge.answer`, which answers all it can: give up."""
-        self.log_exception("The edge failed to answer a request", exc_info=exc)
+        if not isinstance(exc, ConnectionError):  # one that `Edge.answer` raises when it had to cut an answer short
+            self.log_exception("The edge failed to answer a request", exc_info=exc)
         self.abort()
         raise ConnectionResetError("nothing sensible can be sent any more")
 

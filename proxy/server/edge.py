@@ -21,9 +21,8 @@ from proxy.server.response_writer import ResponseWriter
 from proxy.server.tunnel import run_tunnel
 from proxy.telemetry.instruments import ServerMetrics
 
-if HttpRequestParser is HttpRequestParserPy:
-    raise ImportError("aiohttp's C parser is missing; its Python fallback is not strict enough to stand at an edge")
-
+HAS_STRICT_PARSER = HttpRequestParser is not HttpRequestParserPy
+"""False where aiohttp runs without its C parser: the one in Python is not strict enough to stand at an edge."""
 UNREAD_LIMIT = 64 * 1024
 """An unread request body of at most this length is read away, so that the connection can be used again."""
 IDLE_SEARCH = 64

@@ -56,7 +56,8 @@ class Opener:
         """An exchange that ends with `error`. Of a message that failed the checks only the plainest parts are used."""
         message = incoming.message
         version = (1, 0) if message.version == (1, 0) else (1, 1)
-        request = Request(message.method, message.path, CheckedFields(()), message.headers, version=version)
+        target = _without_authority(message.path)
+        request = Request(message.method, target, CheckedFields(()), message.headers, version=version)
         exchange = Exchange(request, UNMATCHED_ROUTE, monotonic())
         exchange.wall_started = time()
         forwarding = _forwarding(runtime, incoming.connection)
@@ -115,6 +116,11 @@ def _forwarding(runtime: Runtime, connection: Connection) -> Forwarding:
     connection.clients = runtime.clients
     connection.forwarding = forwarding = Forwarding(runtime.clients, connection.peer, "http")
     return forwarding
+
+
+def _without_authority(target: str) -> str:
+    """A target for the log alone: an authority may hold a password."""
+    return target if target[:1] == "/" else "/" + target.partition("://")[2].partition("/")[2]
 
 
 def _received_deadline(raw_headers: RawHeaders) -> float | None:

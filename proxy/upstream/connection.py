@@ -65,6 +65,8 @@ class Connection(asyncio.Protocol):
         self._pump: asyncio.Task[None] | None = None
         self._writable: asyncio.Future[None] | None = None
         self._deadline = inf
+        self._written = False
+        """Whether any byte of the request has been written."""
         self.closed = False
         self.served = 0
         """Exchanges completed."""
@@ -72,12 +74,8 @@ class Connection(asyncio.Protocol):
     # --- what the client does with it ---
 
     def is_usable(self, now: float) -> bool:
-        """Whether an idle connection may take a request: not too old, and nothing has arrived on it.
-
-        What has arrived, be it an end or bytes, may still be in the kernel: so the kernel is asked. A late response
-        that lies there would be taken for the answer to the next request.
-        """
-        return not self.closed and now < self._idle_until and not self._poll.poll(0)
+        """Whether an idle connection may take a request: it is open, and not too old."""
+        return not self.closed and now < self._idle_until
 
     def send(self, exchange: Exchange, head: bytes, upload: Upload | None, now: float) -> asyncio.Future[Response]:
         """Write a request; the future gets its response, or the ProxyError that ended the exchange.
@@ -92,8 +90,9 @@ class Connection(asyncio.Protocol):
         self._exchange = exchange
         self._response = response = self._loop.create_future()
         self._deadline = inf if exchange.attempt_deadline is None else exchange.attempt_deadline
+        self._written = False
         if upload is None:
-            self._owner.outbox.write(self._transport, head)
+            self._owner.outbox.post(self._write_request, head)
             self._await_head(exchange, now)
         else:
             self._start_upload(exchange, head, upload, now)
@@ -132,6 +131,9 @@ class Connection(asyncio.Protocol):
         """asyncio: bytes of the response; on an idle connection they belong to nobody, so it is not used again."""
         if self._exchange is None:
             self.abort()
+            return
+        if not self._written:
+            self._fail_unwritten()
             return
         reader = self._reader
         try:
@@ -198,9 +200,29 @@ class Connection(asyncio.Protocol):
 
     # --- the course of an exchange ---
 
+    def _write_request(self, data: bytes) -> None:
+        """Write the first bytes of a request, unless something has arrived on the idle connection in the meantime.
+
+        Be it an end or bytes, it may still be in the kernel: so the kernel is asked. A late response that lies there
+        would be taken for the answer to this request.
+        """
+        if self.closed:
+            return
+        if self.served and self._poll.poll(0):
+            self._fail_unwritten()
+        else:
+            self._written = True
+            self._transport.write(data)
+
+    def _fail_unwritten(self) -> None:
+        """What has arrived is no answer to a request that has not been sent."""
+        self._fail(ConnectionTerminated(cause="ended or spoke while it was idle", request_written=False))
+
     def _start_upload(self, exchange: Exchange, head: bytes, upload: Upload, now: float) -> None:
         self._upload = upload
-        self._transport.write(head + upload.first)
+        self._write_request(head + upload.first)
+        if self.closed:
+            return
         if upload.is_complete:
             self._await_head(exchange, now)
         else:
@@ -307,6 +329,9 @@ class Connection(asyncio.Protocol):
             return
         if self._exchange is None:
             self.abort()
+            return
+        if not self._written:
+            self._fail_unwritten()
             return
         try:
             self._reader.end(reset=reset)

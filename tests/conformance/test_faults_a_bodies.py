@@ -51,16 +51,17 @@ async def test_a08_body_that_breaks_before_its_first_byte_is_answered_at_once() 
 
 
 # --- A09: framing without content ---
+# No more is sent than it takes: what is left unread when the connection ends would turn the FIN into a reset.
 
 
 async def test_a09_one_extension_without_end_is_cut_off() -> None:
     async with running_edge() as edge:
-        await _break_upload(edge, b"1;" + MARK * 100_000)
+        await _break_upload(edge, b"1;" + b"x" * (64 * 1024 + 40))
 
 
 async def test_a09_small_chunks_with_large_extensions_are_cut_off() -> None:
     async with running_edge() as edge:
-        await _break_upload(edge, (b"1;" + b"x" * 8000 + b"\r\na\r\n") * 40)
+        await _break_upload(edge, (b"1;" + b"x" * 8206 + b"\r\na\r\n") * 8)
 
 
 async def test_a09_small_chunks_without_extensions_are_let_through() -> None:
@@ -141,7 +142,7 @@ async def test_a11_length_of_nothing_is_passed_on() -> None:
 
 
 async def _break_upload(edge: Edge, rest: bytes) -> None:
-    """Send one good chunk, and `rest` once it is at the upstream: the client gets 400, the upstream no whole request."""
+    """Send one good chunk, then `rest` once it is at the upstream: 400 for the client, no whole request up there."""
     upstream = edge.upstream
     async with edge.client() as client:
         await client.send(request(CHUNKED, b"2\r\nab\r\n"))

@@ -24,9 +24,44 @@ CORPUS = [
     for line in (Path(__file__).parent / "corpus" / "requests.txt").read_text().splitlines()
 ]
 PIECES = [
-    *(b"\r\n", b"\n", b"\r", b"\0", b" ", b"\t", b":", b",", b";", b"\r\n\r\n", b"\x0b", b"\x7f", b"\xff", b"#", b"%", b"//"),
-    *(b"0", b"00", b"-", b"+", b"1" * 20, b"HTTP/1.0", b"HTTP/1.1", b"chunked", b"close", b"0\r\n\r\n", b"_", b"Host: b\r\n"),
-    *(b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b"Connection: close\r\n", b"Expect: 100-continue\r\n"),
+    *(
+        b"\r\n",
+        b"\n",
+        b"\r",
+        b"\0",
+        b" ",
+        b"\t",
+        b":",
+        b",",
+        b";",
+        b"\r\n\r\n",
+        b"\x0b",
+        b"\x7f",
+        b"\xff",
+        b"#",
+        b"%",
+        b"//",
+    ),
+    *(
+        b"0",
+        b"00",
+        b"-",
+        b"+",
+        b"1" * 20,
+        b"HTTP/1.0",
+        b"HTTP/1.1",
+        b"chunked",
+        b"close",
+        b"0\r\n\r\n",
+        b"_",
+        b"Host: b\r\n",
+    ),
+    *(
+        b"Content-Length: 5\r\n",
+        b"Transfer-Encoding: chunked\r\n",
+        b"Connection: close\r\n",
+        b"Expect: 100-continue\r\n",
+    ),
 ]
 LAST = b"GET /last HTTP/1.1\r\nHost: api.example\r\nConnection: close\r\n\r\n"
 """Behind each mutation, so that connections end at once unless the mutation has swallowed it."""
@@ -77,11 +112,10 @@ async def _work(edge: Edge, number: int, cases: list[bytes]) -> list[str]:
     """Send the cases one after the other; what went wrong with each."""
     address = f"127.0.0.{10 + number}"
     faults = []
-    seen = 0
     for case in cases:
+        before = len(edge.upstream.requests)
         answers = await _exchange(edge.port, address, case + LAST)
-        forwarded = [each for each in edge.upstream.requests if each.header("X-Real-IP") == address][seen:]
-        seen += len(forwarded)
+        forwarded = [each for each in edge.upstream.requests[before:] if each.header("X-Real-IP") == address]
         faults += [f"{case!r}: {fault}" for fault in _judge(case + LAST, answers, forwarded)]
     return faults
 
@@ -108,9 +142,11 @@ def _judge(sent: bytes, answers: bytes | None, forwarded: list[ReceivedRequest])
     statuses = ANSWER.findall(answers)
     faults = [f"answered {status!r}" for status in statuses if status >= b"500" and status not in REFUSALS_OVER_499]
     whole = [each for each in forwarded if each.complete]
-    for each in whole:
-        if _as_h11_reads(bytes(each.raw))[0] != [_essence(each)]:
-            faults.append(f"forwarded {bytes(each.raw)!r}, which h11 reads otherwise")
+    faults += [
+        f"forwarded {bytes(each.raw)!r}, which h11 reads otherwise"
+        for each in whole
+        if _as_h11_reads(bytes(each.raw))[0] != [_essence(each)]
+    ]
     meant, has_opinion = _as_h11_reads(sent)
     meant = [_origin_form(each) for each in meant if not _is_about_us(each)]
     passed = [_essence(each) for each in whole[: len(whole) if has_opinion else len(meant)]]

@@ -102,7 +102,7 @@ async def test_a16_the_same_fields_are_checked_again_for_another_version() -> No
         pytest.param(b" GET /zq7 HTTP/1.1\r\nHost: api.example\r\n\r\n", id="leading-space"),
         pytest.param(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", id="http2-preface"),
         pytest.param(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500), id="tls-hello"),
-        pytest.param(b"\xde\xad\xbe\xef" * 16384, id="garbage"),
+        pytest.param(b"\xde\xad\xbe\xef" * 15000, id="garbage"),
         pytest.param(b"zq7" * 20000, id="letters"),
         pytest.param(b"\0" * 100, id="nul"),
     ],
@@ -112,7 +112,9 @@ async def test_a17_other_protocols_are_refused(raw: bytes) -> None:
         await edge.refuses(raw, 400, 505)
 
 
-@pytest.mark.parametrize("start", [b"\r\n\r\nGET /zq7", b"GET   /zq7", b"GET /zq7  "], ids=["empty-lines", "spaces", "more-spaces"])
+@pytest.mark.parametrize(
+    "start", [b"\r\n\r\nGET /zq7", b"GET   /zq7", b"GET /zq7  "], ids=["empty-lines", "spaces", "more-spaces"]
+)
 async def test_a17_what_rfc_9112_lets_a_server_overlook_is_not_passed_on(start: bytes) -> None:
     async with running_edge() as edge:
         received = await edge.passes(start + b" HTTP/1.1\r\nHost: api.example\r\n\r\n")

@@ -18,8 +18,12 @@ EXPECT = b"Expect: 100-continue\r\n"
 
 SETTINGS: dict[str, Any] = {
     "server": {"hosts": ["api.example", "localhost"], "limits": {"max_body": "128KiB"}},
-    "routes": [{"name": "items", "match": "POST /items"}, {"name": "second", "match": "GET /second"}]
-    + [{"name": "canary", "match": "GET /canary"}, {"name": "hidden", "match": "GET /hidden"}],
+    "routes": [
+        {"name": "items", "match": "POST /items"},
+        {"name": "second", "match": "GET /second"},
+        {"name": "canary", "match": "GET /canary"},
+        {"name": "hidden", "match": "GET /hidden"},
+    ],
 }
 REFUSED = {
     "404": (404, {}),

@@ -7,9 +7,9 @@ from tests.support.messages import ReceivedRequest
 from tests.support.steps import head, send
 
 TRUSTING = {"trusted_proxies": ["127.0.0.1"]}
-OURS = ("X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP", "Forwarded", "X-Request-ID", "Via") + (
-    "X-Request-Attempt",
-    "X-Request-Deadline-Ms",
+OURS = (
+    *("X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP", "Forwarded", "X-Request-ID"),
+    *("Via", "X-Request-Attempt", "X-Request-Deadline-Ms"),
 )
 """What the upstream gets from us on each request."""
 
@@ -67,15 +67,12 @@ async def test_b09_internal_field_of_a_client_is_replaced_or_dropped(name: str) 
     "name",
     [
         *("X_Request_ID", "x-request_id", "X_Forwarded_For", "X_Real_IP", "X_Request_Deadline_Ms", "Content_Length"),
-        *("Transfer_Encoding", "Host_", "X_forwarded-host", "Proxy_Authorization", "_Host"),
+        *("Transfer_Encoding", "X_forwarded-host", "Proxy_Authorization"),
     ],
 )
 async def test_b09_underscore_form_of_a_field_with_a_meaning_is_refused(name: str) -> None:
     async with running_edge() as edge:
-        if name.strip("_") == "Host":
-            await edge.passes(request(f"{name}: a\r\n".encode(), method="GET"))
-        else:
-            await edge.refuses(request(f"{name}: zq7\r\n".encode(), method="GET"), 400)
+        await edge.refuses(request(f"{name}: zq7\r\n".encode(), method="GET"), 400)
 
 
 async def test_b09_two_fields_that_differ_in_an_underscore_are_refused() -> None:

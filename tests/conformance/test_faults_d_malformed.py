@@ -46,7 +46,6 @@ async def test_d11_d16_head_that_can_be_read_in_two_ways_is_502(fields: bytes) -
             await assert_unharmed(app, client)
 
 
-@pytest.mark.both_loops
 @pytest.mark.parametrize(
     "steps",
     [
@@ -88,7 +87,6 @@ async def test_d15_body_without_end_streams_with_flat_memory(headers: dict[str, 
         await assert_unharmed(sidecar)
 
 
-@pytest.mark.both_loops
 @pytest.mark.parametrize("reason", [b"x" * 8000, b"caf\xe9", b"", b"a\tb"], ids=["8 KB", "latin-1", "none", "tab"])
 async def test_d16_odd_reason_phrase_does_not_spoil_the_response(reason: bytes) -> None:
     async with ScriptedUpstream() as upstream, running_app(policies(upstream.url)) as app:
@@ -101,7 +99,6 @@ async def test_d16_odd_reason_phrase_does_not_spoil_the_response(reason: bytes) 
             await assert_unharmed(app, client)
 
 
-@pytest.mark.both_loops
 @pytest.mark.parametrize("status", [401, 413])
 @pytest.mark.parametrize(
     "after", [(), (stop_reading(), read_body()), (close(),)], ids=["reads on", "stops reading", "closes"]

@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.aftermath import assert_cut, assert_problem, assert_unharmed, wait_at_rest
 from tests.support.app import RunningApp, running_app
-from tests.support.client import RawClient
+from tests.support.client import RawClient, chunked
 from tests.support.messages import Response
 from tests.support.settings import policies
 from tests.support.steps import Gate, Step, chunk, close, drip, head, reset, send
@@ -19,9 +19,10 @@ CHUNKED = {"Transfer-Encoding": "chunked"}
 LENGTH_10 = {"Content-Length": "10"}
 
 
-async def ask(app: RunningApp, target: str, version: str = "HTTP/1.1") -> Response:
+async def ask(app: RunningApp, target: str, body: bytes = b"") -> Response:
+    """GET, or POST with a chunked body."""
     async with RawClient(app.port) as client:
-        await client.send(f"GET {target} {version}\r\nHost: localhost\r\n\r\n".encode())
+        await client.send_request("POST" if body else "GET", target, CHUNKED if body else None, body or None)
         return await client.read_response(check=False)
 
 
@@ -109,11 +110,12 @@ async def test_d08_bad_chunk_size_within_the_body_cuts_the_response(junk: bytes)
         await assert_unharmed(app)
 
 
-async def test_d07_upstream_that_ends_at_once_after_its_head_is_502_or_a_visible_cut() -> None:
+@pytest.mark.parametrize("body", [b"", chunked(b"hello")], ids=["GET", "POST"])
+async def test_d07_upstream_that_ends_at_once_after_its_head_is_502_or_a_visible_cut(body: bytes) -> None:
     """Head and end may arrive together: then nothing has been sent yet, and a clear answer is still possible."""
     async with ScriptedUpstream() as upstream, running_app(policies(upstream.url)) as app:
         upstream.on("/fault", head(200, LENGTH_10), send(b"abc"), close())
-        answers = await asyncio.gather(*(ask(app, "/fault") for _ in range(20)))
+        answers = await asyncio.gather(*(ask(app, "/fault", body) for _ in range(20)))
 
         for answer in answers:
             if answer.complete:

@@ -65,7 +65,8 @@ async def test_last_endpoint_is_never_ejected() -> None:
 async def test_active_checks_take_an_endpoint_out_and_back() -> None:
     health = {"path": "/health", "interval": "50ms", "timeout": "500ms", "unhealthy_after": 2}
     async with ScriptedUpstream() as steady, ScriptedUpstream() as shaky:
-        async with running_app(spread(steady.url, shaky.url, health=health)) as app, RawClient(app.port) as client:
+        settings = spread(steady.url, shaky.url, health=health)
+        async with running_app(settings) as app, RawClient(app.port) as client:
             shaky.on("/health", reply(503))
             await _until_healthy(app.admin_port, 1)
             hits = shaky.hits("/")

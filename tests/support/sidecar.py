@@ -23,15 +23,18 @@ START_WITHIN = 30.0
 class Sidecar(Instance):
     """`async with Sidecar(policies(upstream.url)) as sidecar`: started and ready inside, stopped after it.
 
-    `loop` is uvloop or asyncio; the default is that of the running test.
+    `loop` is uvloop or asyncio; the default is that of the running test. `python` are options of the interpreter.
     """
 
-    def __init__(self, policies: str, *, loop: str | None = None, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, policies: str, *, loop: str | None = None, env: dict[str, str] | None = None, python: tuple[str, ...] = ()
+    ) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="tidegate-")
         super().__init__(Path(self._temporary.name), free_port(), free_port())
         self.write_policies(policies)
         self.loop = loop
         self.env = env or {}
+        self.python = python
         self.process: subprocess.Popen[bytes]
 
     async def __aenter__(self) -> Self:
@@ -53,7 +56,7 @@ class Sidecar(Instance):
     def start(self) -> None:
         """Start the process; it is not ready yet."""
         loop = self.loop or type(asyncio.get_running_loop()).__module__.partition(".")[0]
-        command = [sys.executable, "-m", "proxy", "serve", "--policies", str(self.policies_file)]
+        command = [sys.executable, *self.python, "-m", "proxy", "serve", "--policies", str(self.policies_file)]
         with (self.folder / "stdout").open("wb") as stdout, (self.folder / "stderr").open("wb") as stderr:
             self.process = subprocess.Popen(
                 command,

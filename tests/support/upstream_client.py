@@ -10,6 +10,7 @@ from typing import Any
 from proxy.config.model import HeaderEdit, HeaderEdits, HealthCheck, RouteConfig, TimeoutConfig, UpstreamConfig
 from proxy.config.types import UpstreamUrl
 from proxy.exchange import Exchange, Response
+from proxy.outbox import Outbox
 from proxy.telemetry.events import EndpointEvent
 from proxy.upstream.client import Upstream
 from proxy.upstream.dns import Resolver
@@ -118,14 +119,25 @@ class Client:
 
 @contextlib.asynccontextmanager
 async def client_for(
-    *urls: str, health: HealthCheck | None = None, resolver: Resolver | None = None, **settings: Any
+    *urls: str,
+    health: HealthCheck | None = None,
+    outbox: Outbox | None = None,
+    resolver: Resolver | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Client]:
     """An upstream client for these endpoints; `settings` are those of `upstreams.NAME`."""
     endpoints = tuple(UpstreamUrl.parse(url) for url in urls)
     # Idle connections must not end by themselves where a test waits for them to end.
     config = UpstreamConfig(name="api", endpoints=endpoints, health=health, **{"idle_timeout": 60.0, **settings})
     observer = Recorder()
-    upstream = Upstream(config, loop=asyncio.get_running_loop(), observer=observer, random=Random(7), resolver=resolver)
+    upstream = Upstream(
+        config,
+        loop=asyncio.get_running_loop(),
+        observer=observer,
+        random=Random(7),
+        outbox=outbox,
+        resolver=resolver,
+    )
     try:
         yield Client(upstream, observer)
     finally:

@@ -1,0 +1,57 @@
+"""Writes of one turn of the event loop, made together."""
+
+import asyncio
+
+from proxy.outbox import Outbox
+
+
+async def test_a_lone_exchange_is_written_at_once() -> None:
+    outbox = Outbox(asyncio.get_running_loop())
+    written: list[bytes] = []
+    outbox.exchanges = 1
+
+    outbox.post(written.append, b"a")
+
+    assert written == [b"a"]
+
+
+async def test_writes_of_a_busy_turn_are_made_together_and_in_order() -> None:
+    outbox = Outbox(asyncio.get_running_loop())
+    written: list[bytes] = []
+    outbox.exchanges = 2
+
+    outbox.post(written.append, b"a")
+    outbox.exchanges = 1
+    outbox.post(written.append, b"b")
+
+    assert written == []
+    await asyncio.sleep(0)
+    assert written == [b"a", b"b"]
+
+
+async def test_flush_writes_now_and_only_once() -> None:
+    outbox = Outbox(asyncio.get_running_loop())
+    written: list[bytes] = []
+    outbox.exchanges = 2
+    outbox.post(written.append, b"a")
+
+    outbox.flush()
+
+    assert written == [b"a"]
+    await asyncio.sleep(0)
+    assert written == [b"a"]
+
+
+async def test_a_transport_that_has_closed_does_not_keep_others_from_theirs() -> None:
+    outbox = Outbox(asyncio.get_running_loop())
+    written: list[bytes] = []
+    outbox.exchanges = 2
+
+    def refuse(data: bytes) -> None:
+        raise RuntimeError("the handler is closed")
+
+    outbox.post(refuse, b"a")
+    outbox.post(written.append, b"b")
+    outbox.flush()
+
+    assert written == [b"b"]
