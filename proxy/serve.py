@@ -59,15 +59,17 @@ class _Signals:
         self._stopping = asyncio.Event()
         self._at_once = asyncio.Event()
         self._interrupted = False
+        self._serving = False
         self._reloads: set[asyncio.Task[object]] = set()
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._stop)
         loop.add_signal_handler(signal.SIGINT, self._interrupt)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
-        loop.add_signal_handler(signal.SIGUSR1, app.reopen_logs)
+        loop.add_signal_handler(signal.SIGUSR1, self._reopen_logs)
 
     async def run(self) -> None:
-        """Return when the app has stopped."""
+        """The app has started: return when it has stopped."""
+        self._serving = True
         await self._stopping.wait()
         drain, accept = self._app.drain_limit, ACCEPT_WHILE_DRAINING
         if self._interrupted:
@@ -93,9 +95,15 @@ class _Signals:
         self._stop()
 
     def _reload(self) -> None:
+        if not self._serving:
+            return  # the file is just being read
         task = asyncio.create_task(self._app.reload())
         self._reloads.add(task)
         task.add_done_callback(self._reloads.discard)
+
+    def _reopen_logs(self) -> None:
+        if self._serving:
+            self._app.reopen_logs()
 
 
 async def _run(path: Path) -> int:
