@@ -33,8 +33,7 @@ CMD ["--host", "0.0.0.0"]
 
 FROM runtime AS tidegate
 LABEL org.opencontainers.image.title="tidegate" \
-      org.opencontainers.image.description="A sidecar reverse proxy that enforces resilience on one HTTP API, route by route, from one file." \
-      org.opencontainers.image.licenses="Apache-2.0"
+      org.opencontainers.image.description="A sidecar reverse proxy that enforces resilience on one HTTP API, route by route, from one file."
 COPY --from=build /opt/tidegate /opt/tidegate
 WORKDIR /etc/tidegate
 COPY policies.yaml ./

@@ -38,7 +38,7 @@ RESPONSE = (
 class MemoryTransport:
     """A transport whose peer is a function."""
 
-    def __init__(self, on_write: Callable[[bytes], None], descriptor: socket.socket) -> None:
+    def __init__(self, on_write: Callable[[bytes], object], descriptor: socket.socket) -> None:
         self._on_write = on_write
         self._socket = descriptor
 

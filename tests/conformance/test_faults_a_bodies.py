@@ -107,7 +107,7 @@ async def test_a10_other_trailers_are_dropped_and_reach_no_later_request(name: b
 async def test_a10_trailers_that_arrive_late_reach_no_later_request() -> None:
     async with running_edge() as edge, edge.client() as client:
         await client.send(request(CHUNKED, b"2\r\nab\r\n"))
-        await edge.upstream.wait_until(lambda: edge.upstream.requests and edge.upstream.requests[0].body == b"ab")
+        await edge.upstream.wait_until(lambda: [each.body for each in edge.upstream.requests[:1]] == [b"ab"])
         await client.send(b"0\r\nAuthorization: zq7\r\n\r\n" + SECOND)
         response = await client.read_response()
         await check_last(client, response)

@@ -117,7 +117,7 @@ def test_stand_in_for_what_cannot_be_parsed_is_a_request() -> None:
 def test_the_c_parser_is_in_use() -> None:
     assert HttpRequestParser is not http_parser.HttpRequestParserPy
     assert HttpRequestParser.__module__ == "aiohttp._http_parser"
-    assert edge.HttpRequestParser is HttpRequestParser
+    assert vars(edge)["HttpRequestParser"] is HttpRequestParser
 
 
 @pytest.mark.parametrize(

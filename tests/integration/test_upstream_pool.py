@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import resource
 from collections.abc import AsyncIterator
+from functools import partial
 from math import inf
 from random import Random
 
@@ -76,7 +77,7 @@ async def test_freed_connection_goes_to_the_first_in_the_queue() -> None:
         await gate.reached.wait()
         for number in range(5):
             fetches.append(asyncio.ensure_future(client.fetch(f"/{number}")))
-            await eventually(lambda number=number: client.waiting == number + 1)
+            await eventually(partial(_are_waiting, client, number + 1))
         gate.open()
         await asyncio.gather(*fetches)
 
@@ -310,3 +311,7 @@ async def _cancelled_exchange(client: Client, random: Random) -> None:
         await task
     except (asyncio.CancelledError, ProxyError):
         return
+
+
+def _are_waiting(client: Client, number: int) -> bool:
+    return client.waiting == number

@@ -1,6 +1,7 @@
 """Connections that switch protocols, and those that do not (A15, D13)."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ FIELDS = [
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
 
 
-async def switch(client: Client, **options: float) -> tuple[Response, Tunnel]:
+async def switch(client: Client, **options: Any) -> tuple[Response, Tunnel]:
     response = await client.ask(headers=FIELDS, upgrade=True, **options)
     assert response.status == 101
     assert response.tunnel is not None

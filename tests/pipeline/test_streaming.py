@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from functools import partial
 
 import pytest
 
@@ -103,9 +104,7 @@ async def test_upload_arrives_piece_by_piece() -> None:
         await client.send_request("POST", "/", CHUNKED)
         for number in range(1, 4):
             await client.send(b"5\r\nhello\r\n")
-            await upstream.wait_until(
-                lambda n=number: bool(upstream.requests) and upstream.requests[0].body_length == 5 * n
-            )  # type: ignore[misc]
+            await upstream.wait_until(partial(_has_received, upstream, 5 * number))
         await client.send(b"0\r\n\r\n")
 
         assert (await client.read_response("POST")).json()["body_length"] == 15
@@ -214,3 +213,7 @@ async def test_bodies_of_any_size_come_back_as_they_were_sent(size: int) -> None
         sent = await fetch(app.port, "PUT", "/echo", body=body)
         assert sent.json()["seen"]["body_sha256"] == hashlib.sha256(body).hexdigest()
         await wait_at_rest(app)
+
+
+def _has_received(upstream: ScriptedUpstream, length: int) -> bool:
+    return bool(upstream.requests) and upstream.requests[0].body_length == length

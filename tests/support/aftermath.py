@@ -9,7 +9,7 @@ from tests.support.messages import Response
 from tests.support.nonce import Ledger
 from tests.support.waiting import WITHIN
 
-_HELD = (
+_HELD: tuple[tuple[str, dict[str, str]], ...] = (
     ("proxy_requests_in_flight", {}),
     ("proxy_upstream_connections", {"state": "busy"}),
     ("proxy_upstream_connections", {"state": "connecting"}),

@@ -4,7 +4,7 @@ import asyncio
 import re
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from types import TracebackType
 from typing import Self
 
@@ -138,7 +138,7 @@ class RawClient:
                 return response
             interim.append(response)
 
-    async def read_body(self, response: Response, method: str = "GET") -> AsyncIterator[bytes]:
+    async def read_body(self, response: Response, method: str = "GET") -> AsyncGenerator[bytes]:
         """The pieces of the body, for answers too large to hold; fills `complete`, `trailers`, `raw` and `ended`."""
         self.wire.log = response.raw
         try:

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,8 @@ from tests.support.client import RawClient, chunked, fetch, get
 from tests.support.messages import Malformed
 from tests.support.steps import (
     Gate,
+    Step,
+    Turn,
     chunk,
     close,
     endless,
@@ -72,7 +75,7 @@ async def test_rules_are_used_up_in_order() -> None:
 
 
 @pytest.mark.parametrize(("end", "how"), [(close(), "fin"), (half_close(), "fin"), (reset(), "rst")])
-async def test_truncation_shows_with_the_way_it_ended(end, how) -> None:
+async def test_truncation_shows_with_the_way_it_ended(end: Step, how: str) -> None:
     async with ScriptedUpstream() as upstream:
         gate = Gate()
         upstream.on("/x", head(200, {"Content-Length": "10"}), send(b"abc"), gate, end)
@@ -91,7 +94,7 @@ async def test_truncation_shows_with_the_way_it_ended(end, how) -> None:
 async def test_chunks_come_one_by_one_through_a_gate() -> None:
     async with ScriptedUpstream() as upstream:
         gate = Gate()
-        parts = [chunk(b"a"), gate, chunk(b"b"), last_chunk({"X-End": "1"})]
+        parts: list[Step] = [chunk(b"a"), gate, chunk(b"b"), last_chunk({"X-End": "1"})]
         upstream.on("/x", head(200, {"Transfer-Encoding": "chunked"}), *parts)
         async with RawClient(upstream.port) as client:
             await client.send_request("GET", "/x")
@@ -167,12 +170,12 @@ async def test_endless_body_stands_still_while_nobody_reads() -> None:
     async with ScriptedUpstream() as upstream:
         sent = 0
 
-        async def count(turn) -> None:
+        async def count(turn: Turn) -> None:
             nonlocal sent
             await send(b"x" * 65536)(turn)
             sent += 1
 
-        async def forever(turn) -> None:
+        async def forever(turn: Turn) -> None:
             while True:
                 await count(turn)
 
@@ -239,7 +242,7 @@ async def test_close_delimited_body_is_complete_with_fin_only() -> None:
         b"HTTP/1.1 999 OK\r\nContent-Length: 0\r\n\r\n",
     ],
 )
-async def test_client_objects_to_a_malformed_answer(answer) -> None:
+async def test_client_objects_to_a_malformed_answer(answer: bytes) -> None:
     async with ScriptedUpstream() as upstream:
         upstream.on("/x", send(answer), close())
 
@@ -268,7 +271,7 @@ async def test_head_gets_no_body_and_connection_close_is_kept() -> None:
 
 
 async def test_bug_in_a_script_fails_the_test() -> None:
-    async def bug(turn) -> None:
+    async def bug(turn: Turn) -> None:
         raise LookupError("oops")
 
     with pytest.raises(LookupError, match="oops"):
@@ -286,7 +289,7 @@ async def test_refused_and_blackholed_ports() -> None:
             await get(port, "/")
 
 
-async def test_reply_chunked_and_unix_socket(tmp_path) -> None:
+async def test_reply_chunked_and_unix_socket(tmp_path: Path) -> None:
     path = tmp_path / "u.sock"
     async with ScriptedUpstream(unix=path) as upstream, ScriptedUpstream() as tcp:
         tcp.on("/x", reply_chunked(b"a", b"bc"))
