@@ -9,6 +9,7 @@ PYTHON ?= $(shell for v in 3.13 3.12 3.11; do \
 	2>/dev/null && echo "$$p")
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 TESTS ?= tests
+WORKERS ?= auto
 K6_DURATION ?= 30s
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --quiet
 
@@ -31,7 +32,7 @@ run: install ## Stub and sidecar side by side: http://localhost:8080/properties/
 
 test: install ## All tests, with the coverage gates
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest $(TESTS)
+	$(BIN)/python -m coverage run -m pytest -n $(WORKERS) $(TESTS)
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --fail-under=95
 	$(BIN)/python -m coverage report --fail-under=100 --include='proxy/resilience/*,proxy/protocol/*'
