@@ -8,6 +8,7 @@ from random import Random
 from time import monotonic, time
 from typing import Any
 
+from proxy import __version__
 from proxy.admin.server import AdminServer, HealthServer
 from proxy.admin.view import Readiness, RouteView
 from proxy.config.effective import effective
@@ -72,13 +73,14 @@ class App:
             raise
         self._watch(runtime, watcher)
         self._in_force(loaded.config)
-        self._metrics.server.ready = self._listening = True
+        self._listening = True
+        addresses = {"listen": str(server.listen), "admin": str(server.admin.listen) if server.admin else "off"}
+        log.info("ready", extra={"version": __version__, **addresses, "digest": loaded.config.digest})
 
     async def stop(self, drain: float = 0.0, accept: float = 0.0) -> None:
         """Stop taking connections `accept` seconds from now, and end what is under way after `drain` seconds."""
-        edge, metrics = self._edge, self._metrics.server
-        edge.draining = metrics.draining = True
-        metrics.ready = False
+        edge = self._edge
+        edge.draining = self._metrics.server.draining = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -121,27 +123,43 @@ class App:
         edge.close_tunnels()
         if not limit:
             return
-        deadline = monotonic() + limit
-        await asyncio.sleep(min(CONNECTION_GRACE, limit))
-        edge.close_idle()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, deadline - monotonic())):
-                await edge.deserted()
+            async with asyncio.timeout(limit):
+                await asyncio.sleep(CONNECTION_GRACE)
+                while not await self._is_deserted_within(CONNECTION_GRACE):
+                    pass
+
+    async def _is_deserted_within(self, grace: float) -> bool:
+        """Close what is idle, and see whether the last client leaves.
+
+        Once is not enough: a response whose head went out before the drain has not told its client to leave.
+        """
+        self._edge.close_idle()
+        try:
+            async with asyncio.timeout(grace):
+                await self._edge.deserted()
+        except TimeoutError:
+            return False
+        return True
 
     # --- configuration ---
 
     async def reload(self) -> ReloadEvent:
         """Load the file again; what was in force stays when it is refused."""
         async with self._reloading:
+            before = self._edge.runtime.config.digest
             try:
                 loaded = self._load()
                 self._replace(loaded.config)
             except (ConfigError, OSError) as error:
-                event = ReloadEvent(ok=False, digest=self._edge.runtime.config.digest, reason=str(error), at=time())
+                event = ReloadEvent(ok=False, digest=before, reason=str(error), at=time())
                 log.error("reload refused, the configuration stays as it was", extra={"problems": event.reason})
             else:
                 event = ReloadEvent(ok=True, digest=loaded.config.digest, reason="", at=time())
-                log.info("configuration reloaded", extra={"digest": event.digest})
+                changed = event.digest != before
+                log.info(
+                    "configuration reloaded" if changed else "configuration unchanged", extra={"digest": event.digest}
+                )
                 self._in_force(loaded.config)
             self._metrics.server.reloaded(event)
             return event
@@ -175,7 +193,10 @@ class App:
     async def _reload_on_change(self, watcher: FileWatcher) -> None:
         while True:
             await watcher.changed()
-            await self.reload()
+            try:
+                await self.reload()
+            except Exception:
+                log.exception("Bug: the reload failed; the configuration stays as it was")
 
     def _open_log(self, server: ServerConfig) -> AccessLog:
         access_log = open_access_log(server.access_log)
@@ -243,6 +264,7 @@ class App:
 
     def metrics(self) -> tuple[bytes, str]:
         """All metrics in the Prometheus text format, and its content type."""
+        self._metrics.server.ready = self.ready().ok
         return self._metrics.expose()
 
 

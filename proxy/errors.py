@@ -206,16 +206,6 @@ class ConnectionLimitReached(ProxyError):
     policy = "upstream"
 
 
-class Draining(ProxyError):
-    """The process is shutting down."""
-
-    status = 503
-    title = "Draining"
-    slug = "draining"
-    token = "destination_unavailable"
-    closes = True
-
-
 class LoopDetected(ProxyError):
     """The request has passed through this proxy before."""
 
@@ -334,6 +324,14 @@ class ResponseIncomplete(UpstreamError):
     token = "http_response_incomplete"
 
 
+_TIMEOUTS = {
+    "total": "The response was not complete within the route's total time limit.",
+    "attempt": "The upstream's response was not complete within the time limit of an attempt.",
+    "first_byte": "The upstream did not send a response head within the route's first_byte limit.",
+    "idle": "The upstream sent nothing for longer than the route's idle limit.",
+}
+
+
 class UpstreamTimeout(UpstreamError):
     """The upstream did not answer in time; the work may have happened.
 
@@ -347,5 +345,5 @@ class UpstreamTimeout(UpstreamError):
     policy = "timeout"
 
     def __init__(self, kind: str, detail: str = "", *, request_written: bool = True) -> None:
-        super().__init__(detail, request_written=request_written)
+        super().__init__(detail or _TIMEOUTS[kind], request_written=request_written)
         self.kind = kind

@@ -4,10 +4,12 @@ import signal
 import sys
 from pathlib import Path
 
-from upstream_stub.processes import StartFailed, service, sidecar, wait_for_any
+from upstream_stub.processes import StartFailed, service, sidecar, wait_for_any, wait_until_ready
 
 POLICIES = Path("policies.yaml")
 PORT = 3000
+ADMIN_PORT = 9901
+"""As in the policies file."""
 
 
 def main() -> int:
@@ -15,7 +17,8 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: a shell's background jobs start with it ignored
         signal.signal(number, signal.default_int_handler)
     try:
-        with service(PORT) as url, sidecar(POLICIES, url):
+        with service(PORT) as url, sidecar(POLICIES, url) as process:
+            wait_until_ready(process, "127.0.0.1", ADMIN_PORT)
             print(f"The sidecar stands in front of {url}. Try: curl -i localhost:8080/properties/1", file=sys.stderr)
             wait_for_any()
     except KeyboardInterrupt:

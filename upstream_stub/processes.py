@@ -39,7 +39,7 @@ def sidecar(policies: Path, upstream: str, output: int | None = None) -> Iterato
 
 
 def wait_until_ready(process: Process, host: str, port: int) -> None:
-    """Returns when the sidecar's health listener answers GET /readyz with 200. Raises StartFailed."""
+    """Returns when the sidecar answers GET /readyz with 200. Raises StartFailed."""
     deadline = time.monotonic() + START_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
         connection = http.client.HTTPConnection(host, port, timeout=1.0)

@@ -24,17 +24,18 @@ class Total:
 
     async def handle(self, exchange: Exchange) -> Response:
         """Answer within `exchange.deadline`. Raises DeadlineExceeded."""
-        watchdog = exchange.watchdog
-        if exchange.deadline is None or watchdog is None:
+        watchdog, deadline = exchange.watchdog, exchange.deadline
+        if deadline is None or watchdog is None:
             return await self._inner.handle(exchange)
-        watchdog.watch(exchange.deadline + BACKSTOP)
+        if deadline <= exchange.started:  # a caller who had no time left: the upstream has no part in that
+            raise _too_late(exchange)
+        watchdog.watch(deadline + BACKSTOP)
         try:
             return await self._inner.handle(exchange)
         except asyncio.CancelledError:
             if not (watchdog.expired and watchdog.forgive()):
                 raise
-            exchange.decide(Decision("timeout", "total"))
-            raise DeadlineExceeded("The request took longer than its route allows.") from None
+            raise _too_late(exchange) from None
         finally:
             watchdog.release()
 
@@ -62,3 +63,8 @@ class Attempt:
 
     def __repr__(self) -> str:
         return f"<Attempt limit={self._limit}>"
+
+
+def _too_late(exchange: Exchange) -> DeadlineExceeded:
+    exchange.decide(Decision("timeout", "total"))
+    return DeadlineExceeded("The request took longer than its route or its caller allows.")

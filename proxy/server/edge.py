@@ -10,7 +10,7 @@ from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
 from aiohttp.web_protocol import ERROR
 
 from proxy.config.model import Limits
-from proxy.errors import ClientDisconnected, ProxyError, RequestTimeout
+from proxy.errors import ClientDisconnected, ProxyError, RequestTimeout, UpstreamTimeout
 from proxy.exchange import Exchange, Handler, Response
 from proxy.outbox import Outbox
 from proxy.runtime import Runtime
@@ -19,6 +19,7 @@ from proxy.server.incoming import CLOSED, KEPT_ALIVE, Answered, IncomingRequest
 from proxy.server.opening import Opener
 from proxy.server.response_writer import ResponseWriter
 from proxy.server.tunnel import run_tunnel
+from proxy.telemetry.events import Decision
 from proxy.telemetry.instruments import ServerMetrics
 
 HAS_STRICT_PARSER = HttpRequestParser is not HttpRequestParserPy
@@ -160,6 +161,8 @@ class Edge(web.Server):
         except ProxyError as error:
             # The head is out, or nobody is there to read one: all that can be said now is that this is not the whole.
             exchange.error = error
+            if isinstance(error, UpstreamTimeout):
+                exchange.decide(Decision("timeout", error.kind))
             connection.abort()
             raise ConnectionResetError from None
         finally:

@@ -47,8 +47,9 @@ class Resolver:
         return await asyncio.shield(running)
 
     def _start(self, host: str, port: int) -> asyncio.Future[list[str]]:
-        self._running[host, port] = future = self._loop.create_future()
         threading.Thread(target=self._work, args=(host, port), name=f"resolve-{host}", daemon=True).start()
+        # Only now: where no thread can be started, the next look-up has to try again.
+        self._running[host, port] = future = self._loop.create_future()
         return future
 
     def _work(self, host: str, port: int) -> None:

@@ -109,6 +109,27 @@ async def test_g01_end_of_a_response_that_is_taken_slowly_is_not_lost() -> None:
         assert await exiting == 0
 
 
+async def test_g01_connection_that_becomes_idle_during_the_drain_does_not_hold_up_the_end() -> None:
+    """Its response began before the drain, so nothing in it told the client to leave."""
+    gate = Gate()
+    async with (
+        ScriptedUpstream() as upstream,
+        Sidecar(policies(upstream.url, server={"drain": "50s"})) as sidecar,
+        RawClient(sidecar.port) as client,
+    ):
+        upstream.on("/stream", head(200, CHUNKED), chunk(b"first"), gate, chunk(b"last"), last_chunk())
+        await client.send_request("GET", "/stream")
+        answer = await client.read_head()
+        sidecar.signal(signal.SIGTERM)
+        await _until_not_ready(sidecar)
+        await asyncio.sleep(1.5)  # until idle connections have been closed
+        gate.open()
+        body = b"".join([piece async for piece in client.read_body(answer)])
+        assert (answer.complete, body) == (True, b"firstlast")
+        assert await client.ended_within() == "fin"
+        assert await sidecar.wait_exit() == 0
+
+
 @pytest.mark.parametrize("drain", ["1s", "0s"])
 async def test_g01_hung_upstream_does_not_hold_up_the_end(drain: str) -> None:
     async with ScriptedUpstream() as upstream:

@@ -38,10 +38,12 @@ async def test_ready_needs_upstream_follows_the_upstream() -> None:
         answer = await get(app.admin_port, "/readyz")
         assert (answer.status, answer.json()["reasons"]) == (503, ["upstream api has no healthy endpoint"])
         assert (await get(app.admin_port, "/healthz")).status == 200
+        assert await app.metric("proxy_ready") == 0
 
         async with upstream:
             await _until_upstream_is(app.admin_port, "healthy")
             assert (await get(app.admin_port, "/readyz")).status == 200
+            assert await app.metric("proxy_ready") == 1
 
 
 async def _until_upstream_is(admin_port: int, state: str) -> None:

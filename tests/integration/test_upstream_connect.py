@@ -137,6 +137,19 @@ async def test_d01_resolver_that_does_not_answer_keeps_only_its_own_name_waiting
     assert slow.lookups == 1
 
 
+async def test_name_is_looked_up_again_after_no_thread_could_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_thread(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    resolver = Names("127.0.0.1").resolver()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        with pytest.raises(RuntimeError):
+            await resolver.resolve("api.test", 80)
+    async with asyncio.timeout(10):
+        assert await resolver.resolve("api.test", 80) == ["127.0.0.1"]
+
+
 async def test_upstream_that_accepts_and_closes_never_saw_the_request() -> None:
     async with ScriptedUpstream() as upstream, FaultProxy(upstream.port) as faults:
         faults.target = 1  # nothing listens there: the proxy accepts and resets

@@ -81,6 +81,7 @@ async def test_limit_that_passes_within_the_body_cuts_the_response(
         await upstream.wait_closed(1)
         await wait_at_rest(app)
         await assert_blamed(app, kind, "upstream", status=200)
+        assert await app.metric("proxy_policy_decisions_total", policy="timeout", decision=kind) == 1
 
 
 async def test_pieces_that_keep_coming_do_not_trip_idle_or_first_byte() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from proxy.errors import BadRequest, ClientDisconnected, ConnectionRefused, Draining, ResponseIncomplete
+from proxy.errors import BadRequest, ClientDisconnected, ConnectionRefused, DeadlineExceeded, ResponseIncomplete
 from proxy.exchange import Exchange, Response
 from proxy.policies.observe import Observe
 from proxy.telemetry.instruments import RouteMetrics
@@ -103,12 +103,12 @@ async def test_cancelled_exchange_is_a_client_that_left() -> None:
 async def test_cancellation_whose_reason_the_edge_has_named_keeps_it() -> None:
     observed = Observed(cancelled)
     exchange = observed.exchange()
-    exchange.error = Draining()
+    exchange.error = DeadlineExceeded()
 
     with pytest.raises(asyncio.CancelledError):
         await observed.layer.handle(exchange)
 
-    assert observed.counted == {"503": 1}
+    assert observed.counted == {"504": 1}
 
 
 async def cancelled(_: Exchange) -> Response:

@@ -52,6 +52,15 @@ async def test_wait_that_ignores_the_deadline_is_ended() -> None:
     assert task.cancelling() == 0
 
 
+async def test_caller_without_time_left_is_refused_before_anything_is_asked() -> None:
+    handler, exchange = ScriptedHandler(), exchange_with(0.0)
+
+    with pytest.raises(DeadlineExceeded):
+        await Total(handler).handle(exchange)
+
+    assert handler.exchanges == []
+
+
 async def test_cancellation_by_somebody_else_stays_one() -> None:
     deaf = Deaf()
     task = asyncio.ensure_future(Total(deaf).handle(exchange_with(monotonic() + 60)))
