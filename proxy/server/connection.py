@@ -167,8 +167,10 @@ class Connection(RequestHandler):
             self._parser_failed(error)
             return
         waiter = self._waiter
-        is_idle = self._lane is None and waiter is not None and not waiter.done() and not self._messages
-        if is_idle and len(messages) == 1 and not upgraded:
+        # Before Python 3.12, the first request may come before aiohttp's request loop has begun to wait for it.
+        is_waiting = not self._request_count if waiter is None else not waiter.done()
+        is_idle = self._lane is None and is_waiting and not self._messages
+        if is_idle and waiter is not None and len(messages) == 1 and not upgraded:
             message, payload = messages[0]
             if payload.is_eof() and not (message.chunked or message.upgrade):
                 parser.message_consumed()

@@ -7,7 +7,7 @@ from proxy.errors import (
     InternalError,
     MethodNotAllowed,
     ProxyError,
-    UpstreamTimeout,
+    ResponseIncomplete,
 )
 from proxy.protocol.problem import problem_response, proxy_status, retry_after_seconds
 
@@ -61,7 +61,9 @@ def test_405_lists_the_methods() -> None:
 
 
 def test_what_the_upstream_answered_is_told() -> None:
-    assert proxy_status(UpstreamTimeout("idle"), 200) == "tidegate;error=http_response_timeout;received-status=200"
+    expected = "tidegate;error=http_response_incomplete;received-status=200"
+
+    assert proxy_status(ResponseIncomplete(), 200) == expected
 
 
 @pytest.mark.parametrize(
