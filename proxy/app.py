@@ -149,7 +149,7 @@ class App:
         async with self._reloading:
             before = self._edge.runtime.config.digest
             try:
-                loaded = self._load()
+                loaded = await asyncio.to_thread(self._load)  # a large file takes its time
                 self._replace(loaded.config)
             except (ConfigError, OSError) as error:
                 event = ReloadEvent(ok=False, digest=before, reason=str(error), at=time())
@@ -181,6 +181,8 @@ class App:
             old_log = self._access_log.replace(self._open_log(config.server))
         edge.runtime = runtime
         runtime.start()
+        if self._admin is not None and config.server.admin is not None:
+            self._admin.guard_by(config.server.admin)
         task = asyncio.create_task(self._retire(old, runtime, old_log))
         self._retired.add(task)
         task.add_done_callback(self._retired.discard)
@@ -270,6 +272,11 @@ class App:
 
 def _warn_of_restart(old: ServerConfig, new: ServerConfig) -> None:
     """Listeners stay as they are until the process is started again."""
-    for name in ("listen", "admin", "health"):
-        if getattr(old, name) != getattr(new, name):
-            log.warning("server.%s has changed: it takes effect at the next start", name)
+    addresses = {
+        "listen": (old.listen, new.listen),
+        "admin": (old.admin and old.admin.listen, new.admin and new.admin.listen),
+        "health": (old.health, new.health),
+    }
+    for name, (before, after) in addresses.items():
+        if before != after:
+            log.warning("the address of server.%s has changed: it takes effect at the next start", name)

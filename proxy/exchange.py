@@ -103,6 +103,9 @@ class Tunnel(Protocol):
         ...
 
 
+_NOTHING: frozenset[bytes] = frozenset()
+
+
 class Response:
     """What travels back up. Whoever discards one must close it.
 
@@ -110,7 +113,7 @@ class Response:
     hop-by-hop ones. `body` is bytes when complete in memory, else a Body.
     """
 
-    __slots__ = ("_on_close", "body", "headers", "reason", "status", "tunnel")
+    __slots__ = ("_on_close", "body", "headers", "reason", "status", "tunnel", "withheld")
 
     def __init__(
         self,
@@ -127,6 +130,8 @@ class Response:
         self.body = body
         self.tunnel = tunnel
         """Set on a 101: the edge then copies bytes both ways until either side ends."""
+        self.withheld: frozenset[bytes] = _NOTHING
+        """Names, in lower case, of fields that the edge would add and the route does not want."""
         self._on_close: list[Callable[[], None]] | None = None
 
     def on_close(self, release: Callable[[], None]) -> None:

@@ -8,7 +8,6 @@ from proxy.exchange import Exchange, Handler, Response
 from proxy.policies.observe import Observe
 from proxy.policies.response_headers import ResponseHeaders
 from proxy.policies.timeout import Attempt, Total
-from proxy.protocol.headers import header_editor
 from proxy.protocol.request_checks import METHODS
 from proxy.rescue import Rescue
 from proxy.telemetry.access_log import AccessLog
@@ -32,12 +31,11 @@ class Observers:
 def build_handler(route: RouteConfig, upstream: Handler, observers: Observers) -> Handler:
     """The route's policies around its upstream, outermost first. What the route does not use is not there."""
     edit = route.headers.response
-    editor = header_editor(edit.set, edit.remove)
     layers: list[Layer | None] = [
         # Counts and times everything, refusals too: nothing may come before it.
         _observe(observers),
         # Every response gets the route's fields, also the ones that rescue writes.
-        (lambda inner: ResponseHeaders(inner, editor)) if editor else None,
+        (lambda inner: ResponseHeaders(inner, edit)) if edit.set or edit.remove else None,
         # Nothing above sees an exception: whatever fails below becomes a problem response.
         Rescue,
         # One deadline for all attempts and all waiting between them.

@@ -32,7 +32,7 @@ class Listener:
 
     def __init__(self, address: ListenAddress, routes: list[web.RouteDef], check: Check) -> None:
         self._address = address
-        self._check = check
+        self.check = check
         app = web.Application(middlewares=[self._answer], client_max_size=MAX_BODY)
         app.add_routes(routes)
         app.on_response_prepare.append(_add_security_headers)
@@ -63,7 +63,7 @@ class Listener:
     ) -> web.StreamResponse:
         """Check, handle and send: aiohttp itself would wait forever for a client that does not read."""
         try:
-            self._check(request)
+            self.check(request)
             await _read_body(request)
             response = await handler(request)
         except web.HTTPException as error:

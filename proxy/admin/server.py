@@ -25,6 +25,10 @@ class AdminServer(Listener):
         routes = _Health(view).routes() + _Admin(view).routes()
         super().__init__(config.listen, routes, check=Guard(config).check)
 
+    def guard_by(self, config: AdminConfig) -> None:
+        """From now on `config` says who may come in; the address stays."""
+        self.check = Guard(config).check
+
 
 class _Health:
     def __init__(self, view: AdminView) -> None:

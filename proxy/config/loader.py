@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from proxy.config.checks import Checked, find_contradictions, find_doubts
 from proxy.config.document import Document, Loc, read_document
 from proxy.config.forms import PoliciesForm
-from proxy.config.messages import describe, place
+from proxy.config.messages import MISSING, describe, place
 from proxy.config.model import Config
 from proxy.config.problems import ConfigError, Mark, Problem
 from proxy.config.resolve import Origins, resolve
@@ -217,8 +217,14 @@ def _failure(path: Path, found: list[_Found]) -> ConfigError:
 
 
 def _problems(path: Path, found: list[_Found]) -> list[Problem]:
-    """In the order of the file, and one for each place: the first says why, others only follow from it."""
-    first: dict[Mark, str] = {}
+    """In the order of the file, and one for each place: the first says why, others only follow from it.
+
+    What is missing has no place of its own; all of that is said where it should be.
+    """
+    told: dict[Mark, list[str]] = {}
     for mark, message in found:
-        first.setdefault(mark, message)
-    return [Problem(str(path), mark.line, mark.column, first[mark]) for mark in sorted(first)]
+        messages = told.setdefault(mark, [])
+        also_missing = MISSING in message and all(MISSING in other for other in messages)
+        if not messages or (also_missing and message not in messages):
+            messages.append(message)
+    return [Problem(str(path), mark.line, mark.column, message) for mark in sorted(told) for message in told[mark]]

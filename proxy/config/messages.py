@@ -12,6 +12,9 @@ from proxy.config.later import LATER_ANYWHERE, not_available
 from proxy.config.problems import Mark
 from proxy.config.scalar import quoted, shown
 
+MISSING = "is missing"
+"""In every message about a key that is not there."""
+
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
@@ -40,7 +43,7 @@ def describe(error: "ErrorDetails", document: Document) -> str:
         case "extra_forbidden":
             return _unknown_key(loc, document)
         case "missing":
-            return f'"{loc[-1]}" is missing{_inside(loc[:-1], document)}'
+            return f'"{loc[-1]}" {MISSING}{_inside(loc[:-1], document)}'
     return f"{_subject(document.existing(loc), document)}: {_reason(error, document)}"
 
 

@@ -18,7 +18,7 @@ class RouteProblem:
 def check_routes(routes: Sequence[tuple[str, Sequence[str]]]) -> list[RouteProblem]:
     """Every grammar error and ambiguity in `routes`, pairs of a name and its matches."""
     problems = []
-    earlier: list[tuple[str, Template]] = []
+    earlier = _Earlier()
     for route, matches in routes:
         for match in matches:
             try:
@@ -28,11 +28,38 @@ def check_routes(routes: Sequence[tuple[str, Sequence[str]]]) -> list[RouteProbl
                 continue
             problems += [
                 RouteProblem(route, match, conflict)
-                for other_route, other in earlier
+                for other_route, other in earlier.near(template)
                 if (conflict := _conflict(template, other, other_route))
             ]
-            earlier.append((route, template))
+            earlier.add(route, template)
     return problems
+
+
+class _Earlier:
+    """Templates seen so far, by how they begin: only those that begin alike, or openly, can overlap."""
+
+    def __init__(self) -> None:
+        self._all: list[tuple[str, Template]] = []
+        self._open: list[tuple[str, Template]] = []
+        self._by_start: dict[tuple[str | None, ...], list[tuple[str, Template]]] = {}
+
+    def add(self, route: str, template: Template) -> None:
+        """Remember a template."""
+        self._all.append((route, template))
+        start = _start(template)
+        alike = self._open if start is None else self._by_start.setdefault(start, [])
+        alike.append((route, template))
+
+    def near(self, template: Template) -> list[tuple[str, Template]]:
+        """Those that may overlap with `template`, in any order."""
+        start = _start(template)
+        return self._all if start is None else self._open + self._by_start.get(start, [])
+
+
+def _start(template: Template) -> tuple[str | None, ...] | None:
+    """The first two segments where both are written out."""
+    start = template.segments[:2]
+    return start if len(start) == 2 and None not in start else None
 
 
 def _conflict(template: Template, other: Template, other_route: str) -> str:

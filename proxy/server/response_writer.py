@@ -39,7 +39,7 @@ class ResponseWriter:
     """Writes responses for one edge; `via` is the value it adds to each."""
 
     def __init__(self, via: bytes) -> None:
-        self._tail = b"Via: " + via + b"\r\nX-Request-ID: "
+        self._via = b"Via: " + via
         self._date = HttpDate()
 
     def whole(self, exchange: Exchange, response: Response, body: bytes, *, keep_alive: bool) -> bytes:
@@ -122,13 +122,17 @@ class ResponseWriter:
             lines.append(b"Content-Length: %d" % length)
         elif chunked:
             lines.append(b"Transfer-Encoding: chunked")
-        if not kinds & DATE:
+        if not kinds & DATE and b"date" not in response.withheld:
             lines.append(self._date.line())
         if not keep_alive:
             lines.append(b"Connection: close")
         elif exchange.request.version == (1, 0):
             lines.append(b"Connection: keep-alive")
-        lines.append(self._tail + exchange.request_id.encode() + b"\r\n\r\n")
+        if b"via" not in response.withheld:
+            lines.append(self._via)
+        if b"x-request-id" not in response.withheld:
+            lines.append(b"X-Request-ID: " + exchange.request_id.encode())
+        lines.append(b"\r\n")
         return b"\r\n".join(lines)
 
 

@@ -135,7 +135,7 @@ class UpstreamMetrics:
         self.name = name
         self.attempts: dict[str, int] = {}
         self.duration = Histogram()
-        self.connections = {"opened": 0, "reused": 0, "closed": 0, "failed": 0}
+        self.connections = {"opened": 0, "reused": 0, "closed": 0, "failed": 0, "surplus": 0}
         self.ejections: dict[str, int] = {}
 
     def attempt(self, outcome: str, seconds: float) -> None:
@@ -146,6 +146,8 @@ class UpstreamMetrics:
     def connection(self, event: str) -> None:
         """A connection was opened, reused, closed, or failed to open."""
         self.connections[event] = self.connections.get(event, 0) + 1
+        if event == "surplus":
+            log.warning("an upstream sent bytes that nobody asked for", extra={"upstream": self.name})
 
     def endpoint(self, event: "EndpointEvent") -> None:
         """An endpoint came into or went out of service: worth a line in the log, too."""

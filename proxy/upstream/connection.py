@@ -37,6 +37,10 @@ class Owner(Protocol):
         """The connection is gone. Called once."""
         ...
 
+    def spoke_unasked(self) -> None:
+        """The upstream sent bytes that answer no request."""
+        ...
+
     @property
     def outbox(self) -> Outbox:
         """Where requests may wait for the end of the loop's turn."""
@@ -129,11 +133,8 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """asyncio: bytes of the response; on an idle connection they belong to nobody, so it is not used again."""
-        if self._exchange is None:
-            self.abort()
-            return
-        if not self._written:
-            self._fail_unwritten()
+        if self._exchange is None or not self._written:
+            self._heard_unasked(data)
             return
         reader = self._reader
         try:
@@ -213,6 +214,14 @@ class Connection(asyncio.Protocol):
         else:
             self._written = True
             self._transport.write(data)
+
+    def _heard_unasked(self, data: bytes) -> None:
+        if data.strip(b"\r\n"):  # some servers end a body with an empty line too many
+            self._owner.spoke_unasked()
+        if self._exchange is None:
+            self.abort()
+        else:
+            self._fail_unwritten()
 
     def _fail_unwritten(self) -> None:
         """What has arrived is no answer to a request that has not been sent."""
@@ -304,6 +313,8 @@ class Connection(asyncio.Protocol):
         """The exchange is over: wait for the next one if this one left nothing behind, else close."""
         exchange, upload = self._exchange, self._upload
         self._exchange = self._response = self._body = self._upload = None
+        if self._reader.overrun:
+            self._owner.spoke_unasked()
         if (
             not self._reader.reusable
             or self._loop.time() >= self._expires_at

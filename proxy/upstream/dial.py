@@ -32,6 +32,9 @@ _NO_LISTENER: Final = frozenset({errno.ENOENT, errno.EACCES, errno.ENOTSOCK})
 def tls_context(tls: TlsConfig) -> ssl.SSLContext:
     """The context of one upstream; certificate and host name are always verified. Raises OSError and ssl.SSLError."""
     context = ssl.create_default_context(cafile=tls.ca)
+    if tls.ca is not None:
+        # Strict since Python 3.13, which refuses many a private CA, such as one without keyUsage.
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     context.set_alpn_protocols(["http/1.1"])
     if tls.cert is not None:
         context.load_cert_chain(tls.cert, tls.key)

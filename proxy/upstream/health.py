@@ -108,4 +108,6 @@ class HealthChecks:
             return "no answer in time"
         except ProxyError as error:
             return error.slug
+        except Exception as bug:  # whatever it is, the checks must go on
+            return repr(bug)
         return "" if 200 <= status < 400 else f"status {status}"

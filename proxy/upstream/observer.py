@@ -13,7 +13,7 @@ class UpstreamObserver(Protocol):
         ...
 
     def connection(self, event: str) -> None:
-        """`opened`, `reused`, `closed`, or `failed` when it could not be opened."""
+        """`opened`, `reused`, `closed`, `failed` when it could not be opened, `surplus` when it spoke unasked."""
         ...
 
     def endpoint(self, event: EndpointEvent) -> None:

@@ -16,6 +16,8 @@ from proxy.upstream.observer import UpstreamObserver
 
 _TIMER_SLACK: Final = 0.002
 """Seconds that a timer may fire early."""
+REUSE_PAUSE: Final = 10.0
+"""Seconds without reuse after an upstream has sent bytes that nobody had asked for."""
 _AGE_JITTER: Final = 0.1
 """Connections live up to this share shorter than `max_age`, so that those opened together do not end together."""
 
@@ -61,6 +63,7 @@ class Pool:
         self._waiters: deque[_Waiter] = deque()
         self._dials: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._reuse_from = 0.0
 
     @property
     def idle(self) -> int:
@@ -135,6 +138,9 @@ class Pool:
         """A connection is free: the first waiter that it suits gets it."""
         if connection.closed:
             return
+        if self._reuse_from and connection.served and self._loop.time() < self._reuse_from:
+            connection.abort()
+            return
         waiter = self._waiter_for(connection) if self._waiters else None
         if waiter is not None:
             self._waiters.remove(waiter)
@@ -144,6 +150,16 @@ class Pool:
         else:
             self._idle.append(connection)
             self._dial_for_waiters()
+
+    def spoke_unasked(self) -> None:
+        """The upstream sent bytes that answer no request. On a reused connection they would answer the next one.
+
+        Where one response is late, others may be: for a while every request gets a connection of its own.
+        """
+        self._reuse_from = self._loop.time() + REUSE_PAUSE
+        self._observer.connection("surplus")
+        while self._idle:
+            self._idle[-1].abort()
 
     def closed(self, connection: Connection) -> None:
         """A connection is gone: its place is free."""

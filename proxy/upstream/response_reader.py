@@ -28,7 +28,8 @@ class ResponseReader:
     """Reads the responses of one connection. `start` before each request, `feed` what arrives, then look.
 
     `head` is None until the final head is complete; `complete` is set with the last byte of the body; `pieces` are the
-    body bytes not yet taken; `surplus` is what followed a 101. Other 1xx responses are dropped, and so are trailers.
+    body bytes not yet taken; `overrun` says that bytes followed the end; `surplus` is what followed a 101. Other 1xx
+    responses are dropped, and so are trailers.
     """
 
     __slots__ = (
@@ -42,6 +43,7 @@ class ResponseReader:
         "_upgrade",
         "complete",
         "head",
+        "overrun",
         "pieces",
         "reason",
         "reusable",
@@ -70,6 +72,7 @@ class ResponseReader:
         self.reason = b""
         self.pieces: list[bytes] = []
         self.complete = False
+        self.overrun = False
         self.reusable = False
         self.surplus = b""
 
@@ -165,6 +168,8 @@ class ResponseReader:
     def _refuse(self, error: HttpParserError) -> None:
         if self.complete:
             self.reusable = False
+            # Some servers send a body with a HEAD or a 304; that is no second response.
+            self.overrun = self.head is not None and self.head.framing is not Framing.NONE
             return
         reason = error.__context__
         raise reason if isinstance(reason, ProxyError) else UpstreamProtocolError(cause=str(error)) from None

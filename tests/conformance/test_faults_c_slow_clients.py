@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 
 import pytest
 
@@ -140,3 +141,19 @@ async def test_c04_client_that_leaves_the_end_of_its_response_unread_is_dropped_
             assert (await get(app.port, "/unharmed")).status == 200
 
             await until_metric(app, 0, "proxy_client_connections")
+
+
+@pytest.mark.both_loops
+async def test_client_whose_first_request_comes_with_its_connection_may_rest_afterwards() -> None:
+    """The request is there before aiohttp's request loop is: nothing of the next one has come all the same."""
+    server = {"limits": {"header_timeout": "200ms"}}
+    async with ScriptedUpstream() as upstream, running_app(policies(upstream.url, server=server)) as app:
+        loop = asyncio.get_running_loop()
+        with socket.create_connection(("127.0.0.1", app.port)) as client:
+            client.sendall(request_bytes("GET", "/"))
+            client.setblocking(False)
+            async with asyncio.timeout(10):
+                assert (await loop.sock_recv(client, 65536)).startswith(b"HTTP/1.1 200 ")
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.6):
+                    await loop.sock_recv(client, 65536)

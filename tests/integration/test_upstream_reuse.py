@@ -306,3 +306,26 @@ async def _provoke(client: Client, target: str, random: Random) -> None:
             response.close()
     except (ProxyError, TimeoutError):
         return
+
+
+@pytest.mark.parametrize("unasked", [POISON, b"x"])
+async def test_upstream_that_spoke_unasked_is_not_trusted_with_reuse_for_a_while(unasked: bytes) -> None:
+    async with ScriptedUpstream() as upstream, client_for(upstream.url) as client:
+        upstream.on("/double", reply(200, body=b"one"), send(unasked), times=1)
+        await client.fetch("/double")
+        await eventually(lambda: client.observer.connections["surplus"] == 1)
+
+        for _ in range(3):
+            assert (await client.fetch("/next"))[0] == 200
+
+    assert [request.connection for request in upstream.requests] == [1, 2, 3, 4]
+    assert client.observer.connections["reused"] == 0
+
+
+async def test_empty_line_too_many_is_no_reason_for_distrust() -> None:
+    async with ScriptedUpstream() as upstream, client_for(upstream.url) as client:
+        upstream.on("/", reply(200, body=b"one"), send(b"\r\n"))
+        for _ in range(5):
+            assert (await client.fetch("/"))[1] == b"one"
+
+    assert client.observer.connections["surplus"] == 0

@@ -76,3 +76,17 @@ async def test_host_is_the_clients_the_upstreams_or_a_fixed_one(host: str, expec
         await get(app.port, "/", {"Host": "client.example"})
 
         assert upstream.requests[0].header("Host") == (expected or f"127.0.0.1:{upstream.port}")
+
+
+async def test_removed_response_fields_are_not_added_by_us_either() -> None:
+    response = {"remove": ["Date", "via", "X-Request-Id"]}
+    async with (
+        ScriptedUpstream() as upstream,
+        running_app(policies(upstream.url, route=edits(response=response))) as app,
+    ):
+        upstream.on("/", reply(200, {"Date": "Sat, 21 Nov 2026 22:23:49 GMT", "Via": "1.1 api"}))
+        upstream.on("/undated", reply(204))
+
+        for path in ("/", "/undated"):
+            names = {name.lower() for name in (await get(app.port, path)).names()}
+            assert names.isdisjoint({"date", "via", "x-request-id"})

@@ -106,7 +106,7 @@ def test_h04_many_problems_of_the_text_are_cut(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "upstreams:\nroutes:\n"])
 def test_an_empty_file_misses_upstreams_and_routes(tmp_path: Path, text: str) -> None:
-    assert problems_of(tmp_path, text) == ['1:1: "upstreams" is missing']
+    assert problems_of(tmp_path, text) == ['1:1: "upstreams" is missing', '1:1: "routes" is missing']
 
 
 # --- unknown keys, wrong types --------------------------------------------------------------------------------------

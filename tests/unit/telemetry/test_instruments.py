@@ -151,7 +151,7 @@ def test_upstream_counts_attempts_connections_and_ejections() -> None:
 
     assert metrics.attempts == {"2xx": 2, "connection_refused": 1}
     assert metrics.duration.sum == pytest.approx(0.5)
-    assert metrics.connections == {"opened": 1, "reused": 0, "closed": 0, "failed": 0}
+    assert metrics.connections == {"opened": 1, "reused": 0, "closed": 0, "failed": 0, "surplus": 0}
     assert metrics.ejections == {"http://127.0.0.1:3000": 2}
 
 
