@@ -1,6 +1,7 @@
 """The `tidegate` command: each sub-command is a thin call. Exit codes: 0 fine, 1 refused, 2 wrong usage."""
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -81,6 +82,8 @@ def _header(text: str) -> tuple[str, str]:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
+    gc.disable()  # until the process is ready: nothing that is made on the way is garbage
+
     from proxy.serve import serve
 
     code: int = serve(arguments.policies)

@@ -7,25 +7,25 @@ from collections.abc import Callable
 class Outbox:
     """Gathers small writes of one turn and makes them together. See docs/adr/0007-writes-in-batches.md.
 
-    Whoever closes a transport, or writes to it in another way, calls `flush` first.
+    The first write of a turn is made at once: where it is the only one, nothing is delayed. Whoever closes a transport,
+    or writes to it in another way, calls `flush` first.
     """
 
-    __slots__ = ("_loop", "_pending", "exchanges")
+    __slots__ = ("_gathering", "_loop", "_pending")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self._gathering = False
         self._pending: list[tuple[Callable[[bytes], None], bytes]] = []
-        self.exchanges = 0
-        """Exchanges under way. With one alone there is nothing to gather: it is written at once."""
 
     def post(self, write: Callable[[bytes], None], data: bytes) -> None:
         """Call `write` with `data`, at the latest when the callbacks that are ready now have run."""
-        if self.exchanges <= 1 and not self._pending:
-            write(data)
+        if self._gathering:
+            self._pending.append((write, data))
             return
-        if not self._pending:
-            self._loop.call_soon(self.flush)
-        self._pending.append((write, data))
+        self._gathering = True
+        self._loop.call_soon(self._end_turn)
+        write(data)
 
     def flush(self) -> None:
         """Make every write that waits. A transport that has closed in the meantime takes none."""
@@ -37,3 +37,7 @@ class Outbox:
                 write(data)
             except RuntimeError:  # uvloop, when the handle is closed; the protocol is told as well
                 continue
+
+    def _end_turn(self) -> None:
+        self._gathering = False
+        self.flush()

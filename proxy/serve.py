@@ -113,5 +113,6 @@ async def _run(path: Path) -> int:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD, 20, 20)
+    gc.enable()
     await signals.run()
     return 0

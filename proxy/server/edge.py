@@ -132,7 +132,6 @@ class Edge(web.Server):
         connection = incoming.connection
         connection.stall.clear()
         response: Response | None = None
-        self.outbox.exchanges += 1
         try:
             response = await handler.handle(exchange)
             if response.tunnel is not None:
@@ -166,7 +165,6 @@ class Edge(web.Server):
             connection.abort()
             raise ConnectionResetError from None
         finally:
-            self.outbox.exchanges -= 1
             if response is not None:
                 response.close()
             connection.rest()
