@@ -132,6 +132,7 @@ class Edge(web.Server):
         connection = incoming.connection
         connection.stall.clear()
         response: Response | None = None
+        self.outbox.exchanges += 1
         try:
             response = await handler.handle(exchange)
             if response.tunnel is not None:
@@ -165,6 +166,7 @@ class Edge(web.Server):
             connection.abort()
             raise ConnectionResetError from None
         finally:
+            self.outbox.exchanges -= 1
             if response is not None:
                 response.close()
             connection.rest()

@@ -16,6 +16,17 @@ async def test_the_first_write_of_a_turn_is_made_at_once() -> None:
     assert written == [b"a", b"b"]
 
 
+async def test_with_several_exchanges_under_way_even_the_first_write_waits() -> None:
+    outbox = Outbox(asyncio.get_running_loop())
+    outbox.exchanges = 2
+    written: list[bytes] = []
+
+    outbox.post(written.append, b"a")
+    assert written == []
+    await asyncio.sleep(0)
+    assert written == [b"a"]
+
+
 async def test_further_writes_of_a_turn_are_made_together_and_in_order() -> None:
     outbox = gathering()
     written: list[bytes] = []
