@@ -3,6 +3,7 @@
 from typing import Final
 
 _MAX_DIGITS: Final = 9
+_LARGEST: Final = 10**_MAX_DIGITS - 1
 
 
 def parse_deadline_ms(value: bytes) -> float | None:
@@ -11,5 +12,5 @@ def parse_deadline_ms(value: bytes) -> float | None:
 
 
 def format_deadline_ms(remaining: float) -> bytes:
-    """`remaining` seconds rounded down, at least 0, at most what `parse_deadline_ms` reads."""
-    return b"%d" % min(max(remaining * 1000, 0), 10**_MAX_DIGITS - 1)
+    """`remaining` seconds rounded down, at least 1 (whoever is asked has some time), at most what can be read back."""
+    return b"%d" % min(max(remaining * 1000, 1), _LARGEST)

@@ -4,6 +4,7 @@ from typing import Final
 
 from proxy.config.model import RouteConfig
 from proxy.exchange import Exchange, Request
+from proxy.protocol.deadline import format_deadline_ms
 from proxy.protocol.fields import (
     ATTEMPT_FIELD,
     CONNECTION,
@@ -46,7 +47,7 @@ class RequestHeads:
             exchange.attempt,
         )
         if exchange.attempt_deadline is not None:
-            lines += b"X-Request-Deadline-Ms: %d\r\n" % _milliseconds(exchange.attempt_deadline - now)
+            lines += b"X-Request-Deadline-Ms: %b\r\n" % format_deadline_ms(exchange.attempt_deadline - now)
         if self._editor is not None:
             lines = _edited(self._editor, exchange, now)
         if request.body is not None or request.upgrade:
@@ -72,13 +73,8 @@ def _edited(editor: HeaderEditor, exchange: Exchange, now: float) -> bytes:
     fields.append((REQUEST_ID_FIELD, exchange.request_id.encode("ascii")))
     fields.append((ATTEMPT_FIELD, b"%d" % exchange.attempt))
     if exchange.attempt_deadline is not None:
-        fields.append((DEADLINE_FIELD, b"%d" % _milliseconds(exchange.attempt_deadline - now)))
+        fields.append((DEADLINE_FIELD, format_deadline_ms(exchange.attempt_deadline - now)))
     return b"".join([b"%b: %b\r\n" % field for field in editor.apply(fields)])
-
-
-def _milliseconds(seconds: float) -> int:
-    """At least 1: an upstream that is asked at all has some time left."""
-    return max(1, int(seconds * 1000))
 
 
 def _framing(request: Request) -> bytes:
