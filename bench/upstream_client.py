@@ -13,7 +13,8 @@ from time import process_time
 import uvloop
 from multidict import CIMultiDict
 
-from proxy.config.model import RouteConfig, TimeoutConfig, UpstreamConfig
+from proxy.config.model import RouteConfig, UpstreamConfig
+from proxy.config.policies import TimeoutConfig
 from proxy.config.types import UpstreamUrl
 from proxy.exchange import Exchange, Request
 from proxy.protocol.request_checks import CheckedFields

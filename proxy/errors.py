@@ -157,6 +157,16 @@ class MisdirectedRequest(ClientError):
     slug = "misdirected-request"
 
 
+class RateLimited(ClientError):
+    """The client is over one of the route's rate limits."""
+
+    status = 429
+    title = "Too Many Requests"
+    slug = "rate-limited"
+    token = "http_request_denied"
+    policy = "rate_limit"
+
+
 class HeadersTooLarge(ClientError):
     """The request head is over `limits.max_head`, or has too many fields."""
 
@@ -204,6 +214,57 @@ class ConnectionLimitReached(ProxyError):
     slug = "connection-limit-reached"
     token = "connection_limit_reached"
     policy = "upstream"
+
+
+class Overloaded(ProxyError):
+    """The process itself has more to do than it can: the edge sheds what is least important."""
+
+    status = 503
+    title = "Overloaded"
+    slug = "overloaded"
+    token = "http_request_denied"
+    policy = "edge"
+    closes = True
+
+
+class RateLimitUnavailable(ProxyError):
+    """The limit is kept in Redis, which does not answer, and the route says `on_store_error: closed`."""
+
+    status = 503
+    title = "Rate Limit Unavailable"
+    slug = "rate-limit-unavailable"
+    token = "http_request_denied"
+    policy = "rate_limit"
+
+
+class BreakerOpen(ProxyError):
+    """The route's breaker leaves the upstream alone for a while."""
+
+    status = 503
+    title = "Circuit Breaker Open"
+    slug = "breaker-open"
+    token = "destination_unavailable"
+    policy = "breaker"
+
+
+class BulkheadFull(ProxyError):
+    """As many exchanges as may be are with the upstream, and no place became free in time."""
+
+    status = 503
+    title = "Bulkhead Full"
+    slug = "bulkhead-full"
+    token = "connection_limit_reached"
+    policy = "bulkhead"
+
+
+class CoolingDown(ProxyError):
+    """The upstream has asked by Retry-After to be left alone, and that time is not over."""
+
+    status = 503
+    title = "Upstream Cooling Down"
+    slug = "upstream-cooling-down"
+    token = "destination_unavailable"
+    policy = "retry"
 
 
 class LoopDetected(ProxyError):

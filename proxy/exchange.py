@@ -8,6 +8,7 @@ from proxy.protocol.request_checks import CheckedFields
 
 if TYPE_CHECKING:
     from proxy.config.model import RouteConfig
+    from proxy.config.policies import Criticality, TimeoutConfig
     from proxy.telemetry.events import Decision
     from proxy.watchdog import Watchdog
 
@@ -169,10 +170,22 @@ class Exchange:
     attempt_deadline: float | None = None
     received_deadline: bool = False
     """Whether `deadline` came from a trusted caller."""
+    caller_deadline: float | None = None
+    """What a trusted caller said, before the route's own limit."""
+    received_attempt: int = 0
+    """Which attempt of a trusted caller's this is, from 1; 0: it did not say."""
+    criticality: "Criticality" = "default"
+    """The route's, or what a trusted caller said."""
     watchdog: "Watchdog | None" = None
     """Cancels this exchange's task; the edge lends its connection's."""
     attempt: int = 0
     """Number of the current attempt, from 1; 0 before the first."""
+    attempt_started: float = 0.0
+    """When the current attempt went to the upstream, permit in hand; 0 while it has not."""
+    share: float | None = None
+    """Where this client stands in [0, 1) on this route: `enforce_percent` holds for those below it."""
+    store_seconds: float = 0.0
+    """Time that this exchange has spent waiting for Redis."""
     upstream_name: str = ""
     upstream_endpoint: str = ""
     upstream_status: int = 0
@@ -185,6 +198,8 @@ class Exchange:
     def __init__(self, request: Request, route: "RouteConfig", started: float) -> None:
         self.request = request
         self.route = route
+        self.timeout: TimeoutConfig = route.timeout
+        """The limits in force for this exchange: none of them while the route's are in shadow."""
         self.started = started
 
     @property

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from proxy.config.model import Config, RouteConfig, TimeoutConfig
+from proxy.config.model import Config, RouteConfig
+from proxy.config.policies import TimeoutConfig
 from proxy.config.quantities import format_duration
 from proxy.routing import by_specificity
 from proxy.text_table import aligned

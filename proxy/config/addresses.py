@@ -38,7 +38,7 @@ def is_loopback(host: str) -> bool:
     return host.lower() == "localhost" if address is None else address.is_loopback
 
 
-def _check_host(host: str) -> str:
+def check_host(host: str) -> str:
     """Lower-cased `host`. Raises ValueError unless it is a host name or a canonical IP address."""
     if as_ip(host) is None and (
         len(host) > 253 or not _HOST_NAME.fullmatch(host) or _LOOKS_NUMERIC.fullmatch(host) is not None
@@ -50,7 +50,7 @@ def _check_host(host: str) -> str:
 def _parse_host_name(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError("a host name must be text: quote it")
-    return _check_host(value)
+    return check_host(value)
 
 
 HostName = Annotated[
@@ -156,7 +156,7 @@ class ListenAddress(Scalar):
                 f"{shown(value)} is not an address to listen on: write 127.0.0.1:8080, [::1]:8080, :8080 "
                 "or unix:/run/tidegate.sock"
             )
-        return cls(_check_host(host) if host else "", port)
+        return cls(check_host(host) if host else "", port)
 
     @property
     def is_public(self) -> bool:
@@ -181,7 +181,7 @@ def _parse_authority(value: object) -> str:
     host_port = _split(value) if isinstance(value, str) else None
     if host_port is None or not host_port[0] or host_port[1] == 0:
         raise ValueError(f"{shown(value)} is not an authority: write a host, or host:port as in api.test:8443")
-    return _join(_check_host(host_port[0]), host_port[1])
+    return _join(check_host(host_port[0]), host_port[1])
 
 
 Authority = Annotated[
@@ -262,7 +262,7 @@ def _endpoint(authority: str, url: str) -> tuple[str, int | None]:
     host, port = host_port
     if port == 0:
         raise ValueError(f"port 0 of {url} is out of range: ports are 1 to {_MAX_PORT}")
-    host = _check_host(host)
+    host = check_host(host)
     address = as_ip(host)
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped

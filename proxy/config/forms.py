@@ -4,8 +4,10 @@ from typing import Annotated, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
+from proxy.config.base import Model
 from proxy.config.later import LaterPolicies, LaterSections
-from proxy.config.model import HeaderEdits, Model, ServerConfig, TimeoutConfig, UpstreamSettings
+from proxy.config.model import HeaderEdits, ServerConfig, UpstreamSettings
+from proxy.config.policies import TimeoutConfig
 from proxy.config.presets import TIMEOUT_PRESETS, ProfileName, TimeoutPreset
 from proxy.config.scalar import shown
 from proxy.config.types import Duration, MatchText, Name, OffAble, PathTemplate, UpstreamUrl

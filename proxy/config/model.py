@@ -4,10 +4,21 @@ Durations are float seconds, sizes are int bytes, `None` means off. Where a sect
 class is also what the file is checked against; the rest of the file's form is in `forms`.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from proxy.config.base import Model
+from proxy.config.policies import (
+    Criticality,
+    FallbackConfig,
+    NamedBreaker,
+    NamedBulkhead,
+    RateLimitConfig,
+    RedisConfig,
+    RetryConfig,
+    TimeoutConfig,
+)
 from proxy.config.presets import ProfileName
 from proxy.config.types import (
     AccessLog,
@@ -33,12 +44,6 @@ from proxy.config.types import (
 )
 
 
-class Model(BaseModel):
-    """Base of every section: unknown keys are errors, nothing changes after load."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
-
-
 class Limits(Model):
     """What one client may cost."""
 
@@ -51,6 +56,8 @@ class Limits(Model):
     write_timeout: Duration = 30.0
     """A client that takes nothing of its response for this long is dropped."""
     keepalive: Duration = 75.0
+    loop_lag: OffAble[Duration] = 0.1
+    """An event loop that is late by this much, three times in a row, has requests refused by their criticality."""
 
 
 class AdminConfig(Model):
@@ -91,7 +98,8 @@ class ServerConfig(Model):
     """`stdout`, `stderr`, `off` or a file's path."""
     slow_request: OffAble[Duration] = 5.0
     """A request that takes longer is logged as slow."""
-    workers: Literal[1] = 1
+    workers: Annotated[Count, Field(le=64)] = 1
+    """Processes that share the data port; local limits are divided among them."""
 
 
 class HealthCheck(Model):
@@ -149,19 +157,6 @@ class UpstreamConfig(UpstreamSettings):
     """Over the contents of the TLS files: with a renewed certificate it is another upstream."""
 
 
-class TimeoutConfig(Model):
-    """All limits of one route; None: no such limit."""
-
-    total: OffAble[Duration] = 30.0
-    """From the complete head of the request to the last byte of the response."""
-    attempt: OffAble[Duration] = None
-    """One call of the upstream."""
-    first_byte: OffAble[Duration] = None
-    """From the sent request to the first byte of the response."""
-    idle: OffAble[Duration] = 60.0
-    """Between two pieces of the response, or of a tunnel."""
-
-
 class HeaderEdit(Model):
     """`set` replaces every field of that name; `remove` deletes."""
 
@@ -196,6 +191,12 @@ class RouteConfig(Model):
     """The path to send instead, from the parameters of the match; None: the client's path."""
     headers: HeaderEdits = HeaderEdits()
     timeout: TimeoutConfig = TimeoutConfig()
+    criticality: Criticality = "default"
+    rate_limit: tuple[RateLimitConfig, ...] = ()
+    fallback: FallbackConfig | None = None
+    retry: RetryConfig | None = None
+    breaker: NamedBreaker | None = None
+    bulkhead: NamedBulkhead | None = None
 
 
 class Config(Model):
@@ -203,6 +204,7 @@ class Config(Model):
 
     profile: ProfileName | None = None
     server: ServerConfig = ServerConfig()
+    redis: RedisConfig | None = None
     upstreams: dict[Name, UpstreamConfig]
     routes: tuple[RouteConfig, ...]
     digest: str

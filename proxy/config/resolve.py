@@ -7,19 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from proxy.config.base import Model
 from proxy.config.document import Document, Loc
 from proxy.config.forms import PoliciesForm, RouteSettings, UpstreamForm
-from proxy.config.model import (
-    Config,
-    HeaderEdit,
-    HeaderEdits,
-    Model,
-    RouteConfig,
-    ServerConfig,
-    TimeoutConfig,
-    TlsConfig,
-    UpstreamConfig,
-)
+from proxy.config.model import Config, HeaderEdit, HeaderEdits, RouteConfig, ServerConfig, TlsConfig, UpstreamConfig
+from proxy.config.policies import TimeoutConfig
 from proxy.config.presets import PROFILES, TIMEOUT_PRESETS
 
 BUILT_IN = "built in"

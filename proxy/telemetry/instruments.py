@@ -71,11 +71,13 @@ class RouteMetrics:
         "decisions",
         "duration",
         "errors",
+        "fallbacks",
         "in_flight",
         "name",
         "recent",
         "request_bytes",
         "response_bytes",
+        "retries",
         "slow",
         "statuses",
         "timeouts",
@@ -94,6 +96,10 @@ class RouteMetrics:
         self.errors: dict[tuple[str, str], int] = {}
         self.timeouts = dict.fromkeys(TIMEOUT_KINDS, 0)
         self.decisions: dict[tuple[str, str, str], int] = {}
+        self.retries: dict[str, int] = {}
+        """By cause."""
+        self.fallbacks: dict[str, int] = {}
+        """By kind of step."""
 
     def finished(self, exchange: "Exchange", status: int, seconds: float) -> None:
         """A request has ended, one way or another, `seconds` after its head was complete."""

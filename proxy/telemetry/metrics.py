@@ -49,6 +49,34 @@ POLICY_DECISIONS = Family(
     "proxy_policy_decisions_total", "counter", ("route", "policy", "mode", "decision"), "What the policies decided."
 )
 
+# --- policies -------------------------------------------------------------------------------------------------------
+
+RETRIES = Family("proxy_retries_total", "counter", ("route", "cause"), "Attempts made again, by what had gone wrong.")
+RETRY_BUDGET = Family("proxy_retry_budget_available", "gauge", ("route",), "Retries that the budget would allow now.")
+BREAKER_STATE = Family("proxy_breaker_state", "gauge", ("breaker", "mode", "state"), "1 for its state, else 0.")
+    "proxy_breaker_state", "gauge", ("breaker", "mode", "state"), "1 for the state it is in, else 0."
+)
+BREAKER_TRANSITIONS = Family(
+    "proxy_breaker_transitions_total", "counter", ("breaker", "mode", "to", "reason"), "Changes of a breaker's state."
+)
+BULKHEAD_LIMIT = Family("proxy_bulkhead_limit", "gauge", ("bulkhead", "mode"), "Permits that there are.")
+BULKHEAD_IN_USE = Family("proxy_bulkhead_in_use", "gauge", ("bulkhead", "mode"), "Permits that are held.")
+BULKHEAD_QUEUED = Family("proxy_bulkhead_queued", "gauge", ("bulkhead", "mode"), "Exchanges that wait for a permit.")
+BULKHEAD_WAIT = Family(
+    "proxy_bulkhead_wait_seconds", "histogram", ("bulkhead",), "How long those waited that got a permit after a wait."
+)
+RATE_LIMIT_CLIENTS = Family("proxy_rate_limit_clients", "gauge", ("route", "mode"), "Clients with a count in memory.")
+FALLBACKS = Family("proxy_fallbacks_total", "counter", ("route", "step"), "Failures answered by a fallback.")
+SHED = Family("proxy_shed_total", "counter", ("criticality",), "Requests refused because the process was overloaded.")
+SHED_LEVEL = Family("proxy_shed_level", "gauge", (), "How much is shed now, from 0 to 1.")
+
+# --- Redis ----------------------------------------------------------------------------------------------------------
+
+REDIS_COMMANDS = Family("proxy_redis_commands_total", "counter", ("operation", "outcome"), "Calls of Redis.")
+REDIS_DURATION = Family("proxy_redis_command_duration_seconds", "histogram", (), "Duration of a call of Redis.")
+REDIS_UP = Family("proxy_redis_up", "gauge", (), "1 while Redis is used, 0 while it is left alone, absent without one.")
+REDIS_INSTANCES = Family("proxy_redis_instances", "gauge", (), "Instances that share this Redis, by the last count.")
+
 # --- upstreams ------------------------------------------------------------------------------------------------------
 
 ATTEMPTS = Family("proxy_upstream_attempts_total", "counter", ("upstream", "outcome"), "Calls to an upstream.")
@@ -85,5 +113,7 @@ CONFIG_LOADED_AT = Family(
 ACCESS_LOG_DROPPED = Family("proxy_access_log_dropped_total", "counter", (), "Access log lines that were not written.")
 DRAINING = Family("proxy_draining", "gauge", (), "1 while the process shuts down, else 0.")
 READY = Family("proxy_ready", "gauge", (), "1 while /readyz answers 200, else 0.")
+WORKERS = Family("proxy_workers", "gauge", ("state",), "Worker processes, where there are several.")
+WORKER_RESTARTS = Family("proxy_worker_restarts_total", "counter", ("reason",), "Workers that had to be started again.")
 
 FAMILIES = tuple(value for value in tuple(globals().values()) if isinstance(value, Family))

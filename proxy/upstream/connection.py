@@ -296,7 +296,7 @@ class Connection(asyncio.Protocol):
         exchange, self._exchange = self._exchange, None
         self._response = None
         self._alarm.close()
-        idle = None if exchange is None else exchange.route.timeout.idle
+        idle = None if exchange is None else exchange.timeout.idle
         if exchange is not None:
             exchange.deadline = exchange.attempt_deadline = None
         tunnel = UpstreamTunnel(self._loop, self._transport, self._reader.surplus, idle, self._tunnel_closed)
@@ -363,12 +363,12 @@ class Connection(asyncio.Protocol):
 
     def _await_head(self, exchange: Exchange, now: float) -> None:
         """The request is out: the first byte of the answer is due."""
-        limit = exchange.route.timeout.first_byte
+        limit = exchange.timeout.first_byte
         self._alarm.set(self._deadline if limit is None else min(self._deadline, now + limit))
 
     def _await_progress(self, exchange: Exchange) -> None:
         """The next byte of a body is due, or room for one."""
-        limit = exchange.route.timeout.idle
+        limit = exchange.timeout.idle
         self._alarm.set(self._deadline if limit is None else min(self._deadline, self._loop.time() + limit))
 
     def _alarm_rang(self) -> None:

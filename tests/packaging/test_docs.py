@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from proxy.config.model import Limits, Model, ServerConfig, TimeoutConfig, UpstreamSettings
+from proxy.config.base import Model
+from proxy.config.model import Limits, ServerConfig, UpstreamSettings
+from proxy.config.policies import TimeoutConfig
 from proxy.config.presets import TIMEOUT_PRESETS
 from proxy.errors import ClientError, ProxyError, UpstreamError
 from proxy.explain import Refused, explain

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 from random import Random
 from typing import Any
 
-from proxy.config.model import HeaderEdit, HeaderEdits, HealthCheck, RouteConfig, TimeoutConfig, UpstreamConfig
+from proxy.config.model import HeaderEdit, HeaderEdits, HealthCheck, RouteConfig, UpstreamConfig
+from proxy.config.policies import TimeoutConfig
 from proxy.config.types import UpstreamUrl
 from proxy.exchange import Exchange, Response
 from proxy.outbox import Outbox

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.config.environment import Expanded
-from proxy.config.model import Limits, ServerConfig, TimeoutConfig
+from proxy.config.model import Limits, ServerConfig
+from proxy.config.policies import TimeoutConfig
 from proxy.config.quantities import format_duration, format_size, parse_duration, parse_size
 
 YEAR_MS = 365 * 86_400_000

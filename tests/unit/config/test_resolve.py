@@ -10,7 +10,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from proxy.config.model import HeaderEdit, HeaderEdits, HealthCheck, ServerConfig, TimeoutConfig
+from proxy.config.model import HeaderEdit, HeaderEdits, HealthCheck, ServerConfig
+from proxy.config.policies import TimeoutConfig
 from tests.support.certificates import Certificates
 from tests.support.policies import ROUTES, UPSTREAMS, load_text, problems_of, with_server, with_upstream
 
