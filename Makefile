@@ -13,7 +13,7 @@ WORKERS ?= auto
 K6_DURATION ?= 30s
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --quiet
 
-.PHONY: help install run test check bench load image clean lock
+.PHONY: help install run test check bench overload load image clean lock
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ check: install ## Style, types, layering, configuration
 bench: install ## CPU per request beside a naive proxy, nginx and Envoy; writes docs/performance.md
 	$(PIP) install --require-hashes -r requirements-bench.lock
 	$(BIN)/python -m bench
+
+overload: install ## Goodput at 1 to 10 times an upstream's capacity, and recovery; writes docs/overload.md
+	$(BIN)/python -m bench.overload
 
 load: install ## 100 requests a second through stub and sidecar with k6, for K6_DURATION
 	$(BIN)/python k6/run.py smoke --duration $(K6_DURATION)

@@ -25,9 +25,19 @@ from proxy.upstream.dial import Dialer
 POLICIES = """
 server: {{listen: 127.0.0.1:0, admin: off, access_log: {log}}}
 upstreams: {{api: {{url: "http://127.0.0.1:9"}}}}
-routes: [{{name: property, match: "GET /properties/{{id}}"}}]
+routes:
+  - {{name: property, match: "GET /properties/{{id}}"}}
+  - {{name: limited, match: "GET /limited", rate_limit: 1/day}}
+  - name: all
+    match: "GET /all"
+    rate_limit: 1000000/s
+    retry: standard
+    breaker: {{}}
+    bulkhead: {{max_concurrent: 1000}}
 """
-REQUEST = b"GET /properties/1 HTTP/1.1\r\nHost: localhost:8080\r\nAccept: */*\r\nUser-Agent: bench\r\n\r\n"
+PATHS = {"get": "/properties/1", "all": "/all", "limited": "/limited", "unmatched": "/nowhere"}
+"""What can be asked: without policies, with all of them, refused by a limit, without a route."""
+REQUEST = "GET {} HTTP/1.1\r\nHost: localhost:8080\r\nAccept: */*\r\nUser-Agent: bench\r\n\r\n"
 BODY = b'{"id":1,"text":"' + b"x" * 1000 + b'"}'
 RESPONSE = (
     b"HTTP/1.1 200 OK\r\nServer: nginx\r\nDate: Sat, 21 Nov 2026 22:23:49 GMT\r\nContent-Type: application/json\r\n"
@@ -61,8 +71,9 @@ class MemoryTransport:
 class Client:
     """One keep-alive connection that asks again and again."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, connection: Any, quiet: socket.socket) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, connection: Any, quiet: socket.socket, path: str) -> None:
         self._loop = loop
+        self._request = REQUEST.format(path).encode()
         self._connection = connection
         self._left = 0
         self._done = loop.create_future()
@@ -72,18 +83,18 @@ class Client:
         """Send `times` requests, one after the other."""
         self._left = times
         self._done = self._loop.create_future()
-        self._loop.call_soon(self._connection.data_received, REQUEST)
+        self._loop.call_soon(self._connection.data_received, self._request)
         await self._done
 
     def _answered(self, _: bytes) -> None:
         self._left -= 1
         if self._left:
-            self._loop.call_soon(self._connection.data_received, REQUEST)
+            self._loop.call_soon(self._connection.data_received, self._request)
         else:
             self._done.set_result(None)
 
 
-async def measure(rounds: int, requests: int, connections: int, profiler: cProfile.Profile | None) -> float:
+async def measure(path: str, rounds: int, requests: int, connections: int, profiler: cProfile.Profile | None) -> float:
     """Microseconds of CPU per request in the best round."""
     loop = asyncio.get_running_loop()
     quiet, other_end = socket.socketpair()
@@ -93,7 +104,7 @@ async def measure(rounds: int, requests: int, connections: int, profiler: cProfi
         Dialer._connect = _connect_in_memory(loop, quiet)  # type: ignore[method-assign]
         app = App(policies)
         await app.start()
-        clients = [Client(loop, app._edge(), quiet) for _ in range(connections)]
+        clients = [Client(loop, app._edge(), quiet, path) for _ in range(connections)]
         gc.collect()
         gc.freeze()
         best = float("inf")
@@ -121,14 +132,15 @@ def _connect_in_memory(loop: asyncio.AbstractEventLoop, quiet: socket.socket) ->
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", nargs="?", choices=PATHS, default="get")
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--requests", type=int, default=50, help="per connection and round")
     parser.add_argument("--connections", type=int, default=8)
     parser.add_argument("--profile", action="store_true")
     options = parser.parse_args()
     profiler = cProfile.Profile() if options.profile else None
-    best = uvloop.run(measure(options.rounds, options.requests, options.connections, profiler))
-    print(f"{best:.2f} µs a request (best of {options.rounds} rounds)")
+    best = uvloop.run(measure(PATHS[options.what], options.rounds, options.requests, options.connections, profiler))
+    print(f"{options.what}: {best:.2f} µs a request (best of {options.rounds} rounds)")
     if profiler is not None:
         pstats.Stats(profiler).sort_stats("tottime").print_stats(45)
 

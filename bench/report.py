@@ -108,7 +108,7 @@ def write(text: str, document: Path = DOCUMENT) -> None:
 def _conditions(results: Results, targets: Sequence[Target], missing: dict[str, str]) -> str:
     effort = results.effort
     lines = [
-        f"- Machine: {_cpu_model()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}; {_placement()}.",
+        f"- Machine: {cpu_model()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}; {_placement()}.",
         f"- Versions: {', '.join(f'{target.name} ({target.version})' for target in targets)}; "
         f"Python {platform.python_version()}; origin: {results.origin}.",
         f"- Effort: {effort.rounds} interleaved rounds of {effort.seconds} s, {effort.starts} starts.",
@@ -123,7 +123,8 @@ def _placement() -> str:
     return "not pinned: only one core to use"
 
 
-def _cpu_model() -> str:
+def cpu_model() -> str:
+    """The processor, as /proc/cpuinfo names it."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.machine())

@@ -31,6 +31,8 @@ class Running:
     """From exec to the first proxied 200."""
     admin_seconds: float | None
     """From exec to the first 200 of the readiness check; None where there is none."""
+    admin_port: int = 0
+    """Of the targets with a readiness check."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,9 @@ class Target:
         with Process(command, work / f"{self.name}.log", cores()[0], {**values, **(env or {})}) as process:
             data_seconds = process.wait_ready(listen, READY_PATH)
             admin_seconds = process.wait_ready(admin, self.ready_path) if self.ready_path else None
-            yield Running(self.name, process, listen, access_log, data_seconds, admin_seconds)
+            yield Running(
+                self.name, process, listen, access_log, data_seconds, admin_seconds, admin if self.ready_path else 0
+            )
 
 
 def find_targets() -> tuple[list[Target], dict[str, str]]:

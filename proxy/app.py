@@ -3,6 +3,9 @@
 import asyncio
 import contextlib
 import logging
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from time import monotonic, time
@@ -21,11 +24,14 @@ from proxy.policies_file import load
 from proxy.runtime import Resources, Runtime
 from proxy.server.edge import Edge
 from proxy.server.listener import Listener, binding
+from proxy.state_registry import StateRegistry
 from proxy.telemetry.access_log import AccessLog, CurrentAccessLog, open_access_log
 from proxy.telemetry.build import build_info
 from proxy.telemetry.events import ReloadEvent
 from proxy.telemetry.loop_lag import watch_loop_lag
 from proxy.telemetry.registry import Metrics
+from proxy.telemetry.statistics import RouteStatistics
+from proxy.telemetry.transitions import Transitions
 
 log = logging.getLogger("tidegate")
 
@@ -35,11 +41,22 @@ CONNECTION_GRACE = 0.5
 """Seconds for clients to see `Connection: close` before idle connections are closed."""
 
 
+@dataclass(frozen=True, slots=True)
+class Inherited:
+    """What a worker has from its supervisor: no file to watch, no admin and no health listener."""
+
+    sockets: Sequence[socket.socket]
+    """Listening, on the data port."""
+    load: Callable[[], Loaded]
+    """The worker's share of the configuration that is to be in force."""
+
+
 class App:
     """One Tidegate. `start` may raise ConfigError or OSError, and has then left nothing behind."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, inherited: Inherited | None = None) -> None:
         self._path = path
+        self._inherited = inherited
         self._metrics = Metrics(build_info())
         self._edge: Edge
         self._access_log: CurrentAccessLog
@@ -54,24 +71,25 @@ class App:
 
     # --- life ---
 
-    async def start(self) -> None:
-        """Load, bind every listener, and be ready."""
-        watcher = FileWatcher(self._path)  # before the file is read: no change can slip in between
-        loaded = self._load()
+    async def start(self, loaded: Loaded | None = None, watcher: FileWatcher | None = None) -> None:
+        """Load, bind every listener, and be ready. `loaded` and `watcher`, made before it, spare a second reading."""
+        watcher = watcher or FileWatcher(self._path)  # before the file is read: no change can slip in between
+        loaded = loaded or self._load()
         server = loaded.config.server
         random = Random()  # noqa: S311 - for load balancing, jitter and request ids; no secret depends on it
         pseudonym = b"tidegate-%b" % random.randbytes(4).hex().encode()
         loop = asyncio.get_running_loop()
-        self._resources = Resources(loop, monotonic, random, self._metrics, Outbox(loop))
+        states = self._metrics.states = StateRegistry(monotonic)
+        self._resources = Resources(loop, monotonic, random, self._metrics, Outbox(loop), states, Transitions())
         self._access_log = CurrentAccessLog(self._open_log(server))
         runtime = Runtime.build(loaded.config, self._resources, self._access_log)
-        self._edge = Edge(runtime, self._resources.outbox, self._metrics.server, random.randbytes, pseudonym)
+        self._edge = Edge(runtime, self._resources.outbox, self._metrics.server, random, pseudonym)
         try:
             await self._listen(server)
         except OSError:
             await self.stop(drain=0.0)
             raise
-        self._watch(runtime, watcher)
+        await self._watch(runtime, watcher)
         self._in_force(loaded.config)
         self._listening = True
         addresses = {"listen": str(server.listen), "admin": str(server.admin.listen) if server.admin else "off"}
@@ -98,6 +116,10 @@ class App:
         self._access_log.close()
 
     async def _listen(self, server: ServerConfig) -> None:
+        if self._inherited is not None:
+            self._listener = Listener(server.listen, self._edge, self._inherited.sockets)
+            await self._listener.start()
+            return
         self._listener = Listener(server.listen, self._edge)
         if server.admin is not None:
             self._admin = AdminServer(self, server.admin)
@@ -110,12 +132,11 @@ class App:
         with binding(server.listen):
             await self._listener.start()
 
-    def _watch(self, runtime: Runtime, watcher: FileWatcher) -> None:
-        runtime.start()
-        self._tasks = [
-            asyncio.create_task(watch_loop_lag(self._metrics.server.lagged, monotonic)),
-            asyncio.create_task(self._reload_on_change(watcher)),
-        ]
+    async def _watch(self, runtime: Runtime, watcher: FileWatcher) -> None:
+        await runtime.start()
+        self._tasks = [asyncio.create_task(watch_loop_lag(self._edge.lagged, monotonic))]
+        if self._inherited is None:
+            self._tasks.append(asyncio.create_task(self._reload_on_change(watcher)))
 
     async def _drain(self, limit: float) -> None:
         """Let exchanges end; connections that wait for a request are told by a close when they have had their grace."""
@@ -150,42 +171,43 @@ class App:
             before = self._edge.runtime.config.digest
             try:
                 loaded = await asyncio.to_thread(self._load)  # a large file takes its time
-                self._replace(loaded.config)
+                changes = await self._replace(loaded.config)
             except (ConfigError, OSError) as error:
                 event = ReloadEvent(ok=False, digest=before, reason=str(error), at=time())
                 log.error("reload refused, the configuration stays as it was", extra={"problems": event.reason})
             else:
-                event = ReloadEvent(ok=True, digest=loaded.config.digest, reason="", at=time())
+                event = ReloadEvent(ok=True, digest=loaded.config.digest, reason="", at=time(), changes=changes)
                 changed = event.digest != before
                 log.info(
-                    "configuration reloaded" if changed else "configuration unchanged", extra={"digest": event.digest}
+                    "configuration reloaded" if changed else "configuration unchanged",
+                    extra={"digest": event.digest, "changes": list(changes)},
                 )
                 self._in_force(loaded.config)
             self._metrics.server.reloaded(event)
             return event
 
     def _load(self) -> Loaded:
-        loaded = load(self._path)
-        for warning in loaded.warnings:
-            log.warning("%s", warning)
-        return loaded
+        return load_and_warn(self._path) if self._inherited is None else self._inherited.load()
 
-    def _replace(self, config: Config) -> None:
+    async def _replace(self, config: Config) -> tuple[str, ...]:
+        """Put `config` in force; what became of the state of the policies."""
         old, edge = self._edge.runtime, self._edge
         if config.digest == old.config.digest:
-            return
-        _warn_of_restart(old.config.server, config.server)
+            return ()
+        if self._inherited is None:
+            warn_of_restart(old.config.server, config.server)
         runtime = Runtime.build(config, self._resources, self._access_log, previous=old)
         old_log = None
         if config.server.access_log != old.config.server.access_log:
             old_log = self._access_log.replace(self._open_log(config.server))
         edge.runtime = runtime
-        runtime.start()
+        await runtime.start()
         if self._admin is not None and config.server.admin is not None:
             self._admin.guard_by(config.server.admin)
         task = asyncio.create_task(self._retire(old, runtime, old_log))
         self._retired.add(task)
         task.add_done_callback(self._retired.discard)
+        return runtime.changes
 
     async def _retire(self, old: Runtime, successor: Runtime, access_log: AccessLog | None) -> None:
         await old.close(successor)
@@ -247,31 +269,53 @@ class App:
 
     def _route_view(self, route: RouteConfig) -> RouteView:
         metrics = self._metrics.route(route.name)
-        return RouteView(
-            name=route.name,
-            match=route.match,
-            upstream=route.upstream,
-            timeouts=route.timeout.model_dump(),
-            in_flight=metrics.in_flight,
-            statistics=metrics.statistics(),
-        )
+        return view_of(route, metrics.in_flight, metrics.statistics())
 
     def config(self) -> dict[str, Any]:
         """The effective configuration, secrets masked."""
         return effective(self._edge.runtime.config)
 
-    def routes(self) -> list[RouteView]:
+    async def routes(self) -> list[RouteView]:
         """The routes in force, in the order of the file."""
         return [self._route_view(route) for route in self._edge.runtime.config.routes]
 
-    def metrics(self) -> tuple[bytes, str]:
+    async def metrics(self) -> tuple[bytes, str]:
         """All metrics in the Prometheus text format, and its content type."""
         self._metrics.server.ready = self.ready().ok
         return self._metrics.expose()
 
+    # --- what a supervisor asks of a worker ---
 
-def _warn_of_restart(old: ServerConfig, new: ServerConfig) -> None:
-    """Listeners stay as they are until the process is started again."""
+    @property
+    def instruments(self) -> Metrics:
+        """All that is counted."""
+        return self._metrics
+
+
+def load_and_warn(path: Path) -> Loaded:
+    """Load the file; its warnings go into the log. Raises ConfigError or OSError."""
+    loaded = load(path)
+    for warning in loaded.warnings:
+        log.warning("%s", warning)
+    return loaded
+
+
+def view_of(route: RouteConfig, in_flight: int, statistics: RouteStatistics) -> RouteView:
+    """The route as the admin listener shows it."""
+    return RouteView(
+        name=route.name,
+        match=route.match,
+        upstream=route.upstream,
+        timeouts=route.timeout.model_dump(),
+        in_flight=in_flight,
+        statistics=statistics,
+    )
+
+
+def warn_of_restart(old: ServerConfig, new: ServerConfig) -> None:
+    """Listeners and the number of workers stay as they are until the process is started again."""
+    if old.workers != new.workers:
+        log.warning("server.workers has changed: it takes effect at the next start")
     addresses = {
         "listen": (old.listen, new.listen),
         "admin": (old.admin and old.admin.listen, new.admin and new.admin.listen),

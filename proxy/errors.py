@@ -34,6 +34,8 @@ class ProxyError(Exception):
     """Whether another attempt could end differently; the retry policy still decides."""
     closes: ClassVar[bool] = False
     """Whether the client connection cannot be used after the answer."""
+    fields: tuple[tuple[bytes, bytes], ...] = ()
+    """Further header fields of the answer."""
 
     def __init__(
         self,

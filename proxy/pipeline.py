@@ -1,54 +1,55 @@
 """THE order of the policies. A route's handler is folded together here, once, when the configuration is loaded."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from proxy.config.model import RouteConfig
 from proxy.exchange import Exchange, Handler, Response
-from proxy.policies.observe import Observe
-from proxy.policies.response_headers import ResponseHeaders
-from proxy.policies.timeout import Attempt, Total
+from proxy.layers import Layers, Parts
+from proxy.policies.enforcement import Layer
+from proxy.policies.timeout import Total
 from proxy.protocol.request_checks import METHODS
 from proxy.rescue import Rescue
-from proxy.telemetry.access_log import AccessLog
-from proxy.telemetry.instruments import RouteMetrics
-
-Clock = Callable[[], float]
-Layer = Callable[[Handler], Handler]
 
 
-@dataclass(frozen=True, slots=True)
-class Observers:
-    """Who is told about each exchange of a route."""
-
-    metrics: RouteMetrics
-    access_log: AccessLog
-    slow: float | None
-    """Seconds from which an exchange is logged as slow."""
-    clock: Clock
-
-
-def build_handler(route: RouteConfig, upstream: Handler, observers: Observers) -> Handler:
+def build_handler(route: RouteConfig, parts: Parts) -> Handler:
     """The route's policies around its upstream, outermost first. What the route does not use is not there."""
-    edit = route.headers.response
+    make = Layers(route, parts)
     layers: list[Layer | None] = [
         # Counts and times everything, refusals too: nothing may come before it.
-        _observe(observers),
+        make.observe(),
         # Every response gets the route's fields, also the ones that rescue writes.
-        (lambda inner: ResponseHeaders(inner, edit)) if edit.set or edit.remove else None,
+        make.response_headers(),
         # Nothing above sees an exception: whatever fails below becomes a problem response.
         Rescue,
+        # Before anybody waits: a limit that is in shadow bounds nothing.
+        make.shadow_timeouts(),
+        # Before a byte of the body is read, and for everything that is answered below, from wherever it comes.
+        *make.rate_limits(),
+        # The last word on any failure below; a client that is over its limit has none coming.
+        make.fallback(),
         # One deadline for all attempts and all waiting between them.
         Total,
-        # Innermost, so that each attempt has its own number and its own end.
-        lambda inner: Attempt(inner, route.timeout.attempt, observers.clock),
+        # Re-runs only what is below, so each attempt asks the breaker and the bulkhead anew.
+        make.retry(),
+        # Outside the bulkhead: what is refused here takes no permit, and a full bulkhead is no failure of the upstream.
+        make.breaker(),
+        # A permit is held while the upstream works for us, to the end of the body.
+        make.bulkhead(),
+        # Innermost, so that each attempt has its own number and end, and waiting for a permit is no part of it.
+        make.attempt(),
     ]
-    return _fold(layers, upstream)
+    return _fold(layers, parts.upstreams[route.upstream])
 
 
-def build_bare(innermost: Handler, observers: Observers) -> Handler:
+def build_refusing(route: RouteConfig, parts: Parts) -> Handler:
+    """The handler for what the edge refuses before the route's policies are asked."""
+    make = Layers(route, parts)
+    return _fold([make.observe(), make.response_headers(), Rescue], Refuse())
+
+
+def build_bare(route: RouteConfig, innermost: Handler, parts: Parts) -> Handler:
     """The handler for what belongs to no route: counted and logged, and nothing else."""
-    return _fold([_observe(observers), Rescue], innermost)
+    return _fold([Layers(route, parts).observe(), Rescue], innermost)
 
 
 class Refuse:
@@ -69,13 +70,7 @@ class AboutItself:
         return Response(204, [(b"Allow", ", ".join(sorted(METHODS)).encode())])
 
 
-def _observe(observers: Observers) -> Layer:
-    return lambda inner: Observe(
-        inner, observers.metrics, observers.access_log, slow=observers.slow, clock=observers.clock
-    )
-
-
-def _fold(layers: list[Layer | None], innermost: Handler) -> Handler:
+def _fold(layers: Sequence[Layer | None], innermost: Handler) -> Handler:
     handler = innermost
     for layer in reversed(layers):
         if layer is not None:

@@ -4,17 +4,24 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
+from typing import TYPE_CHECKING
 
 from proxy.config.model import Config, RouteConfig
 from proxy.exchange import Handler
+from proxy.layers import Clock, Parts
 from proxy.outbox import Outbox
-from proxy.pipeline import AboutItself, Clock, Observers, Refuse, build_bare, build_handler
+from proxy.pipeline import AboutItself, Refuse, build_bare, build_handler, build_refusing
 from proxy.protocol.forwarded import ClientAddress
 from proxy.routing import Router
+from proxy.state_registry import StateRegistry
 from proxy.telemetry.access_log import AccessLog
 from proxy.telemetry.metrics import UNMATCHED
 from proxy.telemetry.registry import Metrics
+from proxy.telemetry.transitions import Transitions
 from proxy.upstream.client import Upstream
+
+if TYPE_CHECKING:
+    from proxy.storage.redis import Redis
 
 UNMATCHED_ROUTE = RouteConfig(name=UNMATCHED, match=(), upstream="")
 
@@ -28,6 +35,8 @@ class Resources:
     random: Random
     metrics: Metrics
     outbox: Outbox
+    states: StateRegistry
+    transitions: Transitions
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,51 +45,70 @@ class Runtime:
 
     config: Config
     router: Router[Handler]
+    refusing: Mapping[str, Handler]
+    """By route: answers what the edge refuses before the route's policies."""
     unmatched: Handler
     """Answers what has no route, or not even a valid head."""
     about_itself: Handler
     """Answers `OPTIONS *`."""
     upstreams: Mapping[str, Upstream]
+    redis: "Redis | None"
     clients: ClientAddress
     hosts: frozenset[str]
     max_head: int
     access_log: AccessLog
+    changes: tuple[str, ...]
+    """What became of the state of the policies, compared with the configuration before; a line each."""
 
     @classmethod
     def build(
         cls, config: Config, resources: Resources, access_log: AccessLog, previous: "Runtime | None" = None
     ) -> "Runtime":
-        """Compile `config`. Upstreams that did not change are taken over with their connections and their health."""
+        """Compile `config`. What did not change is taken over: upstreams, Redis, and all state of the policies."""
         upstreams = _upstreams(config, resources, previous)
-        handlers = [
-            (
-                route,
-                build_handler(route, upstreams[route.upstream], _observers(route.name, config, resources, access_log)),
-            )
-            for route in config.routes
-        ]
-        unmatched = _observers(UNMATCHED, config, resources, access_log)
+        redis = _redis(config, resources, previous)
+        resources.states.begin()
+        parts = Parts(
+            loop=resources.loop,
+            clock=resources.clock,
+            random=resources.random.random,
+            metrics=resources.metrics,
+            access_log=access_log,
+            slow=config.server.slow_request,
+            states=resources.states,
+            transitions=resources.transitions,
+            redis=redis,
+            prefix=config.redis.prefix if config.redis else "",
+            upstreams=upstreams,
+        )
         return cls(
             config=config,
-            router=Router(handlers),
-            unmatched=build_bare(Refuse(), unmatched),
-            about_itself=build_bare(AboutItself(), unmatched),
+            router=Router([(route, build_handler(route, parts)) for route in config.routes]),
+            refusing={route.name: build_refusing(route, parts) for route in config.routes},
+            unmatched=build_bare(UNMATCHED_ROUTE, Refuse(), parts),
+            about_itself=build_bare(UNMATCHED_ROUTE, AboutItself(), parts),
             upstreams=upstreams,
+            redis=redis,
             clients=ClientAddress(config.server.trusted_proxies),
             hosts=frozenset(config.server.hosts),
             max_head=config.server.limits.max_head,
             access_log=access_log,
+            changes=tuple(resources.states.commit()),
         )
 
-    def start(self) -> None:
-        """Start the health checks of the upstreams that are new."""
+    async def start(self) -> None:
+        """Begin what runs beside the exchanges: the health checks of the upstreams that are new, and Redis."""
         for upstream in self.upstreams.values():
             upstream.start()
+        if self.redis is not None:
+            await self.redis.start()
 
     async def close(self, successor: "Runtime | None" = None) -> None:
-        """Let go of the upstreams that the successor did not take over; exchanges under way end as they are."""
+        """Let go of what the successor did not take over; exchanges under way end as they are."""
         kept = set() if successor is None else set(map(id, successor.upstreams.values()))
         await asyncio.gather(*(u.close() for u in self.upstreams.values() if id(u) not in kept))
+        if self.redis is not None and (successor is None or successor.redis is not self.redis):
+            await self.redis.close()
 
 
 def _upstreams(config: Config, resources: Resources, previous: Runtime | None) -> dict[str, Upstream]:
@@ -99,5 +127,11 @@ def _upstreams(config: Config, resources: Resources, previous: Runtime | None) -
     return upstreams
 
 
-def _observers(name: str, config: Config, resources: Resources, access_log: AccessLog) -> Observers:
-    return Observers(resources.metrics.route(name), access_log, config.server.slow_request, resources.clock)
+def _redis(config: Config, resources: Resources, previous: Runtime | None) -> "Redis | None":
+    if config.redis is None:
+        return None
+    if previous is not None and previous.config.redis == config.redis:
+        return previous.redis
+    from proxy.storage.redis import Redis  # half of the start-up time of all other imports together
+
+    return Redis(config.redis, clock=resources.clock, random=resources.random.random, metrics=resources.metrics.redis())

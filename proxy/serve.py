@@ -1,15 +1,16 @@
-"""`tidegate serve`: one process around the app. Event loop, signals, garbage collector, exit code."""
+"""`tidegate serve`: one process, or a supervisor with its workers. Signals and exit code."""
 
 import asyncio
-import gc
-import os
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
-from proxy.app import ACCEPT_WHILE_DRAINING, App
+from proxy.app import ACCEPT_WHILE_DRAINING, App, load_and_warn
+from proxy.config.loader import Loaded
 from proxy.config.problems import ConfigError
+from proxy.config.watcher import FileWatcher
+from proxy.process import StartFailed, Stoppable, explain, loop_factory, settle_garbage, stop_or_cut_short
 from proxy.server.edge import HAS_STRICT_PARSER
 from proxy.telemetry.logs import setup_logging
 
@@ -19,8 +20,27 @@ _NO_STRICT_PARSER = (
 )
 _INTERRUPT_LIMIT = 1.0
 """Seconds that Ctrl-C leaves to what is under way."""
-_GC_THRESHOLD = 20_000
-"""Allocations between collections: requests leave no cycles behind, so looking for them often is wasted."""
+
+
+class Tidegate(Stoppable, Protocol):
+    """What is served: the App in this process, or the supervisor of several."""
+
+    @property
+    def drain_limit(self) -> float:
+        """`server.drain` in force, seconds."""
+        ...
+
+    async def start(self, loaded: Loaded, watcher: FileWatcher) -> None:
+        """Be ready. Raises ConfigError, OSError or StartFailed."""
+        ...
+
+    async def reload(self) -> object:
+        """Load the file again."""
+        ...
+
+    def reopen_logs(self) -> None:
+        """Go on in new files."""
+        ...
 
 
 def serve(path: Path) -> int:
@@ -30,32 +50,41 @@ def serve(path: Path) -> int:
         return 1
     handler = setup_logging()
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
             return runner.run(_run(path))
-    except ConfigError as error:
-        print(error, file=sys.stderr)  # noqa: T201 - for the person at the terminal
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"tidegate: {where}{error.strerror or error}", file=sys.stderr)  # noqa: T201
+    except StartFailed as failure:
+        print(failure, file=sys.stderr)  # noqa: T201 - as above
+    except (ConfigError, OSError) as error:
+        print(explain(error), file=sys.stderr)  # noqa: T201 - as above
     finally:
         handler.close()
     return 1
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop, unless TIDEGATE_LOOP=asyncio asks for Python's own, to tell the two apart in a diagnosis."""
-    if os.environ.get("TIDEGATE_LOOP", "uvloop") == "asyncio":
-        return None
-    import uvloop
+async def _run(path: Path) -> int:
+    watcher = FileWatcher(path)  # before the file is read: no change can slip in between
+    loaded = load_and_warn(path)
+    tidegate = _one_or_several(path, loaded.config.server.workers)
+    signals = _Signals(tidegate)
+    await tidegate.start(loaded, watcher)
+    settle_garbage()
+    await signals.run()
+    return 0
 
-    return uvloop.new_event_loop
+
+def _one_or_several(path: Path, workers: int) -> Tidegate:
+    if workers == 1:
+        return App(path)
+    from proxy.workers.supervisor import Supervisor  # one process has no use for it
+
+    return Supervisor(path, workers)
 
 
 class _Signals:
     """What the operating system asks for: the first stop signal begins the drain, a second one ends it."""
 
-    def __init__(self, app: App) -> None:
-        self._app = app
+    def __init__(self, tidegate: Tidegate) -> None:
+        self._tidegate = tidegate
         self._stopping = asyncio.Event()
         self._at_once = asyncio.Event()
         self._interrupted = False
@@ -68,22 +97,13 @@ class _Signals:
         loop.add_signal_handler(signal.SIGUSR1, self._reopen_logs)
 
     async def run(self) -> None:
-        """The app has started: return when it has stopped."""
+        """It has started: return when it has stopped."""
         self._serving = True
         await self._stopping.wait()
-        drain, accept = self._app.drain_limit, ACCEPT_WHILE_DRAINING
+        drain, accept = self._tidegate.drain_limit, ACCEPT_WHILE_DRAINING
         if self._interrupted:
             drain, accept = min(drain, _INTERRUPT_LIMIT), 0.0
-        stop = asyncio.create_task(self._app.stop(drain, accept))
-        second = asyncio.create_task(self._at_once.wait())
-        await asyncio.wait([stop, second], return_when=asyncio.FIRST_COMPLETED)
-        second.cancel()
-        if not stop.done():
-            stop.cancel()
-            await asyncio.wait([stop])
-            await self._app.stop()
-        else:
-            stop.result()
+        await stop_or_cut_short(self._tidegate, drain, accept, self._at_once)
 
     def _stop(self) -> None:
         if self._stopping.is_set():
@@ -97,22 +117,13 @@ class _Signals:
     def _reload(self) -> None:
         if not self._serving:
             return  # the file is just being read
-        task = asyncio.create_task(self._app.reload())
+        task: asyncio.Task[object] = asyncio.create_task(self._reload_now())
         self._reloads.add(task)
         task.add_done_callback(self._reloads.discard)
 
+    async def _reload_now(self) -> object:
+        return await self._tidegate.reload()
+
     def _reopen_logs(self) -> None:
         if self._serving:
-            self._app.reopen_logs()
-
-
-async def _run(path: Path) -> int:
-    app = App(path)
-    signals = _Signals(app)
-    await app.start()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_GC_THRESHOLD, 20, 20)
-    gc.enable()
-    await signals.run()
-    return 0
+            self._tidegate.reopen_logs()

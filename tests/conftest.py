@@ -15,13 +15,15 @@ Async tests run on uvloop, as production does; `@pytest.mark.both_loops` runs on
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from pathlib import Path
 
 import pytest
 import uvloop
 
 from tests.support.certificates import Certificates
 from tests.support.leaks import no_leaks
+from tests.support.valkey import Valkey, running_valkey
 
 LOOPS: Mapping[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "uvloop": uvloop.new_event_loop,
@@ -54,3 +56,17 @@ async def leak_check() -> AsyncIterator[None]:
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="session")
+def shared_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
+    """A Redis that all tests share: each keeps to a key prefix of its own and leaves the server as it is."""
+    with running_valkey(tmp_path_factory.mktemp("valkey")) as valkey:
+        yield valkey
+
+
+@pytest.fixture
+def valkey(tmp_path: Path) -> Iterator[Valkey]:
+    """A Redis of this test's own, to kill, stop, fill and flush."""
+    with running_valkey(tmp_path / "valkey") as valkey:
+        yield valkey

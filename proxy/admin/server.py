@@ -42,7 +42,7 @@ class _Health:
         ]
 
     async def metrics(self, _: web.Request) -> web.Response:
-        body, content_type = self._view.metrics()
+        body, content_type = await self._view.metrics()
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def alive(self, _: web.Request) -> web.Response:
@@ -68,7 +68,7 @@ class _Admin:
         ]
 
     async def list_routes(self, _: web.Request) -> web.Response:
-        return json_response({"routes": self._view.routes()})
+        return json_response({"routes": await self._view.routes()})
 
     async def config(self, _: web.Request) -> web.Response:
         return json_response(self._view.config())
@@ -85,4 +85,6 @@ class _Admin:
             event = await self._view.reload()
         finally:
             self._reloading = False
-        return json_response({"digest": event.digest}) if event.ok else problem(422, event.reason)
+        if not event.ok:
+            return problem(422, event.reason)
+        return json_response({"digest": event.digest, "changes": event.changes})

@@ -42,11 +42,11 @@ class AdminView(Protocol):
         """The effective configuration, secrets masked."""
         ...
 
-    def routes(self) -> list[RouteView]:
+    async def routes(self) -> list[RouteView]:
         """The routes in force, in matching order."""
         ...
 
-    def metrics(self) -> tuple[bytes, str]:
+    async def metrics(self) -> tuple[bytes, str]:
         """All metrics, and their content type."""
         ...
 

@@ -6,39 +6,19 @@ mistakes, so that all problems are reported at once.
 
 import ssl
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from proxy.config.addresses import WILDCARDS, ListenAddress, UpstreamUrl, is_loopback
+from proxy.config.check_policies import fallback_upstreams, find_policy_contradictions, find_policy_doubts
+from proxy.config.checked import Checked, Finding
 from proxy.config.document import Document, Loc
-from proxy.config.forms import PoliciesForm, RouteForm, UpstreamForm
+from proxy.config.forms import UpstreamForm
 from proxy.config.model import TlsConfig
 from proxy.config.resolve import tls_files
 from proxy.config.scalar import quoted, shown
 
-Finding = tuple[Loc, str]
-
 UNMATCHED = "unmatched"
 """In metrics and logs, the route of requests that have none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """A form, the routes' places in the file, and the file itself."""
-
-    form: PoliciesForm
-    places: tuple[int, ...]
-    """Index in the file of each of the form's routes: those with mistakes of their own are left out."""
-    unsound: frozenset[Loc]
-    """What else was left out."""
-    document: Document
-    folder: Path
-    """Where relative file names start."""
-
-    def routes(self) -> Iterator[tuple[Loc, RouteForm]]:
-        """The sound routes with their paths."""
-        for index, route in zip(self.places, self.form.routes, strict=True):
-            yield ("routes", index), route
 
 
 def find_contradictions(checked: Checked) -> Iterator[Finding]:
@@ -48,6 +28,7 @@ def find_contradictions(checked: Checked) -> Iterator[Finding]:
     yield from _upstreams(checked)
     yield from _route_names(checked)
     yield from _route_upstreams(checked)
+    yield from find_policy_contradictions(checked)
 
 
 # --- listeners ------------------------------------------------------------------------------------------------------
@@ -217,6 +198,8 @@ def find_doubts(checked: Checked) -> Iterator[Finding]:
                 f"{network} is a wide network: every machine in it can claim any client address; name the proxies",
             )
     used = {route.upstream or checked.form.defaults.upstream for route in checked.form.routes}
+    used |= fallback_upstreams(checked)
     if len(checked.form.upstreams) > 1:
         for name in checked.form.upstreams.keys() - used:
             yield ("upstreams", name), f"no route uses the upstream {quoted(name)}"
+    yield from find_policy_doubts(checked)

@@ -6,6 +6,7 @@ parse. YAML's surprises are mistakes here: what two YAML versions read different
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import yaml
@@ -36,10 +37,12 @@ class Document:
     """Whether the text could be read to its end."""
 
     def existing(self, path: Loc) -> Loc:
-        """The longest beginning of `path` that is written in the file."""
-        while path and path not in self.values:
-            path = path[:-1]
-        return path
+        """`path` without the parts that are not written in the file: a short form leaves some of the long one out."""
+        found: Loc = ()
+        for part in path:
+            if (*found, part) in self.values:
+                found = (*found, part)
+        return found
 
     def value_mark(self, path: Loc) -> Mark:
         """Where the value at `path`, or the nearest one around it, is written."""
@@ -79,6 +82,11 @@ def read_document(text: str, env: Mapping[str, str]) -> Document:
 def _mark(place: Any) -> Mark:
     """Our mark for libyaml's, which counts from 0."""
     return Mark(place.line + 1, place.column + 1) if place else Mark(1, 1)
+
+
+def _is_free_form(path: Loc) -> bool:
+    """Whether the value at `path` is part of an answer that the user makes up: there, null is a value like others."""
+    return any(pair == ("static", "body") for pair in pairwise(path))
 
 
 def _child(node: object, part: str | int) -> object:
@@ -222,6 +230,8 @@ class _Builder:
             self._place(mark, value)
         elif len(self._stack) == 1 and self._stack[0].key is not None:
             self._stack[0].key = None
+        elif self._stack and _is_free_form(self._next_path()):
+            self._place(mark, None)
         else:
             path = self._place(mark, None)
             where = self.document.keys.get(path, mark)

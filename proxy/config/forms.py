@@ -5,23 +5,21 @@ from typing import Annotated, Self
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from proxy.config.base import Model
-from proxy.config.later import LaterPolicies, LaterSections
+from proxy.config.later import LaterPolicies
 from proxy.config.model import HeaderEdits, ServerConfig, UpstreamSettings
-from proxy.config.policies import TimeoutConfig
-from proxy.config.presets import TIMEOUT_PRESETS, ProfileName, TimeoutPreset
-from proxy.config.scalar import shown
-from proxy.config.types import Duration, MatchText, Name, OffAble, PathTemplate, UpstreamUrl
-
-
-def _timeout_short_form(value: object) -> object:
-    if isinstance(value, dict):
-        return value
-    if isinstance(value, str) and value.replace("_", "").isalpha() and value not in ("off", "none"):
-        if value not in TIMEOUT_PRESETS:
-            names = ", ".join(TIMEOUT_PRESETS)
-            raise ValueError(f"{shown(value)} is no timeout: write a duration such as 10s, or a preset: {names}")
-        return {"total": TIMEOUT_PRESETS[value]}
-    return {"total": value}
+from proxy.config.policies import BreakerConfig, Criticality, TimeoutConfig
+from proxy.config.policy_forms import (
+    RateLimitsForm,
+    RedisSection,
+    RetryForm,
+    RouteBreaker,
+    RouteBulkhead,
+    RouteFallback,
+    SharedBulkhead,
+    TimeoutForm,
+)
+from proxy.config.presets import ProfileName
+from proxy.config.types import MatchText, Name, OffAble, PathTemplate, UpstreamUrl
 
 
 def _match_short_form(value: object) -> object:
@@ -50,14 +48,14 @@ class RouteSettings(LaterPolicies, Model):
     """May be left out when there is only one."""
     rewrite: OffAble[PathTemplate] = None
     headers: HeaderEdits = HeaderEdits()
-    timeout: Annotated[
-        TimeoutConfig,
-        BeforeValidator(
-            _timeout_short_form,
-            json_schema_input_type=TimeoutConfig | TimeoutPreset | OffAble[Duration],
-        ),
-    ] = TimeoutConfig()
-    """A duration or the name of a preset stands for `{total: …}`."""
+    timeout: TimeoutForm = TimeoutConfig()
+    criticality: Criticality = "default"
+    """What goes first when not everything can be served."""
+    rate_limit: RateLimitsForm = None
+    fallback: RouteFallback = None
+    retry: RetryForm = None
+    breaker: RouteBreaker = None
+    bulkhead: RouteBulkhead = None
 
 
 class DefaultsForm(RouteSettings):
@@ -76,14 +74,20 @@ class RouteForm(RouteSettings):
     """`METHOD /path/{parameter}`, one or a list; `*` is any method, a closing `/*` any rest."""
 
 
-class PoliciesForm(LaterSections, Model):
+class PoliciesForm(Model):
     """policies.yaml."""
 
     profile: ProfileName | None = None
     """Where defaults start from."""
     server: ServerConfig = ServerConfig()
+    redis: RedisSection = None
+    """Where instances share their rate limits."""
     upstreams: dict[Name, UpstreamForm]
     """The services behind the proxy, by name."""
+    breakers: OffAble[dict[Name, BreakerConfig]] = None
+    """Breakers that several routes share, by name."""
+    bulkheads: OffAble[dict[Name, SharedBulkhead]] = None
+    """Bulkheads that several routes share, by name."""
     defaults: DefaultsForm = DefaultsForm()
     routes: tuple[RouteForm, ...]
     """Which requests go where, under which policies. Their order has no meaning: the most specific match wins."""

@@ -10,6 +10,9 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo
 
 from proxy.config.types import is_off
 
+LATER_STEPS = ("stale", "last_known_good")
+"""Steps of a fallback that need a cache."""
+
 
 def not_available(key: str) -> str:
     """The message that refuses `key`."""
@@ -23,26 +26,10 @@ def _refuse_unless_off(value: object, info: ValidationInfo) -> None:
 
 Later = Annotated[None, BeforeValidator(_refuse_unless_off, json_schema_input_type=Literal["off", "none", False])]
 
-LATER_ANYWHERE = frozenset({"mode", "enforce_percent"})
-"""Keys of every policy's long form. `mode: off` is refused too: it would turn off what goes on working."""
-
-
-class LaterSections(BaseModel):
-    """At the top of the file."""
-
-    redis: Later = None
-    breakers: Later = None
-    bulkheads: Later = None
-
 
 class LaterPolicies(BaseModel):
     """On a route and in `defaults`."""
 
-    retry: Later = None
-    breaker: Later = None
-    bulkhead: Later = None
-    rate_limit: Later = None
-    fallback: Later = None
     cache: Later = None
     invalidate: Later = None
     allow: Later = None

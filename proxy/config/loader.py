@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from pydantic import ValidationError
 
-from proxy.config.checks import Checked, find_contradictions, find_doubts
+from proxy.config.checked import Checked
+from proxy.config.checks import find_contradictions, find_doubts
 from proxy.config.document import Document, Loc, read_document
 from proxy.config.forms import PoliciesForm
 from proxy.config.messages import MISSING, describe, place

@@ -8,7 +8,6 @@ from pydantic import BaseModel
 from proxy.config.document import Document, Loc
 from proxy.config.environment import Expanded
 from proxy.config.forms import PoliciesForm
-from proxy.config.later import LATER_ANYWHERE, not_available
 from proxy.config.problems import Mark
 from proxy.config.scalar import quoted, shown
 
@@ -110,8 +109,6 @@ def _subject(path: Loc, document: Document) -> str:
 
 def _unknown_key(loc: Loc, document: Document) -> str:
     key = str(loc[-1])
-    if key in LATER_ANYWHERE:
-        return f"{not_available(key)}{_inside(loc[:-1], document)}"
     allowed = _keys_at(loc[:-1])
     close = difflib.get_close_matches(key[:64].lower(), allowed, n=1, cutoff=0.6)
     hint = f'did you mean "{close[0]}"?' if close else f"allowed are {', '.join(allowed)}"
@@ -123,13 +120,18 @@ def _keys_at(loc: Loc) -> list[str]:
     model: type[BaseModel] = PoliciesForm
     in_container = False
     for part in loc:
-        if in_container:
+        if in_container or isinstance(part, int):
             in_container = False
             continue
-        annotation = model.model_fields[str(part)].annotation
-        in_container = get_origin(annotation) in (dict, tuple)
+        annotation = model.model_fields[part].annotation
+        in_container = _has_mapping(annotation)
         model = _model_in(annotation) or model
     return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _has_mapping(annotation: Any) -> bool:
+    """Whether the model inside `annotation` is that of the entries of a mapping, whose keys are the user's."""
+    return get_origin(annotation) is dict or any(_has_mapping(each) for each in get_args(annotation))
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

@@ -87,7 +87,7 @@ class BreakerConfig(Policy):
 class BulkheadConfig(Policy):
     """How many exchanges may be with the upstream at a time, and how many may wait for that."""
 
-    max_concurrent: Count
+    max_concurrent: Count = 10
     max_queued: Annotated[int, Field(ge=0, le=1_000_000)] = 100
     queue_timeout: Duration | None = None
     """None: the smaller of one second and half of what is left of the deadline."""
@@ -156,12 +156,17 @@ class NamedBulkhead(BulkheadConfig):
     name: str
 
 
-class RedisConfig(Model):
-    """Where instances share state."""
+class RedisSettings(Model):
+    """What there is to say about Redis beside its address."""
 
-    url: StoreUrl
     timeout: Duration = 0.05
     """For all that one request asks of Redis."""
     prefix: Name = "tidegate"
     """What the names of all keys begin with."""
     max_connections: Count = 16
+
+
+class RedisConfig(RedisSettings):
+    """Where instances share state."""
+
+    url: StoreUrl

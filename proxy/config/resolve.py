@@ -3,18 +3,15 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from proxy.config.base import Model
 from proxy.config.document import Document, Loc
-from proxy.config.forms import PoliciesForm, RouteSettings, UpstreamForm
+from proxy.config.forms import PoliciesForm, UpstreamForm
 from proxy.config.model import Config, HeaderEdit, HeaderEdits, RouteConfig, ServerConfig, TlsConfig, UpstreamConfig
-from proxy.config.policies import TimeoutConfig
+from proxy.config.policies import RedisConfig, TimeoutConfig
 from proxy.config.presets import PROFILES, TIMEOUT_PRESETS
-
-BUILT_IN = "built in"
+from proxy.config.resolve_policies import BUILT_IN, Layer, PolicyResolver, written
 
 Origins = Mapping[tuple[str, ...], str]
 """Where a value comes from, by `("routes", NAME, "timeout.total")`, `("upstreams", NAME, KEY)`, `("server", KEY)`."""
@@ -24,9 +21,12 @@ def resolve(form: PoliciesForm, document: Document, folder: Path) -> tuple[Confi
     """All effective values of a form without mistakes. Relative file names are taken from `folder`."""
     resolver = _Resolver(form, document, folder)
     server = resolver.server()
+    redis = resolver.redis()
     upstreams = {name: resolver.upstream(name, upstream) for name, upstream in form.upstreams.items()}
     routes = tuple(resolver.route(index) for index in range(len(form.routes)))
-    config = Config.model_construct(profile=form.profile, server=server, upstreams=upstreams, routes=routes, digest="")
+    config = Config.model_construct(
+        profile=form.profile, server=server, redis=redis, upstreams=upstreams, routes=routes, digest=""
+    )
     return config.model_copy(update={"digest": _digest(config)}), resolver.origins
 
 
@@ -44,20 +44,6 @@ def tls_files(tls: TlsConfig) -> dict[str, str]:
     return {key: name for key in ("ca", "cert", "key") if (name := getattr(tls, key)) is not None}
 
 
-def _written(settings: Model) -> dict[str, Any]:
-    """The values that the file gives, without those that are there by default."""
-    return {key: getattr(settings, key) for key in sorted(settings.model_fields_set)}
-
-
-@dataclass(frozen=True, slots=True)
-class _Layer:
-    """The settings of `defaults` or of a route, and where they are written."""
-
-    settings: RouteSettings
-    path: Loc
-    label: str
-
-
 class _Resolver:
     """Resolves the parts of one form and notes every value's origin."""
 
@@ -66,6 +52,7 @@ class _Resolver:
         self._form = form
         self._document = document
         self._folder = folder
+        self._policies = PolicyResolver(form, document, folder, self.origins)
 
     # --- server and upstreams
 
@@ -84,7 +71,7 @@ class _Resolver:
 
     def upstream(self, name: str, form: UpstreamForm) -> UpstreamConfig:
         """The form with its endpoints in one place."""
-        values = _written(form)
+        values = written(form)
         for key in UpstreamForm.model_fields:
             self._note(("upstreams", name, key), ("upstreams", name, key), BUILT_IN)
         if form.url is not None:
@@ -100,14 +87,23 @@ class _Resolver:
     def _absolute(self, name: str) -> str:
         return str(self._folder / name)
 
+    def redis(self) -> RedisConfig | None:
+        """Where state is shared; None without a URL."""
+        form = self._form.redis
+        if form is None or form.url is None:
+            return None
+        for key in RedisConfig.model_fields:
+            self._note(("redis", key), ("redis", key), BUILT_IN)
+        return RedisConfig.model_construct(**written(form))
+
     # --- routes
 
     def route(self, index: int) -> RouteConfig:
         """One route over the defaults."""
         form = self._form.routes[index]
         layers = (
-            _Layer(self._form.defaults, ("defaults",), "defaults"),
-            _Layer(form, ("routes", index), "route"),
+            Layer(self._form.defaults, ("defaults",), "defaults"),
+            Layer(form, ("routes", index), "route"),
         )
         only = next(iter(self._form.upstreams))
         upstream, rewrite = self._last(form.name, "upstream", layers), self._last(form.name, "rewrite", layers)
@@ -120,9 +116,11 @@ class _Resolver:
             rewrite=rewrite,
             headers=self._headers(form.name, layers),
             timeout=self._timeout(form.name, layers),
+            criticality=self._last(form.name, "criticality", layers) or "default",
+            **self._policies.of_route(form.name, layers),
         )
 
-    def _last(self, route: str, key: str, layers: tuple[_Layer, ...]) -> Any:
+    def _last(self, route: str, key: str, layers: tuple[Layer, ...]) -> Any:
         value = None
         self.origins["routes", route, key] = BUILT_IN
         for layer in layers:
@@ -131,20 +129,22 @@ class _Resolver:
                 self._note_layer(route, key, layer, (key,))
         return value
 
-    def _timeout(self, route: str, layers: tuple[_Layer, ...]) -> TimeoutConfig:
+    def _timeout(self, route: str, layers: tuple[Layer, ...]) -> TimeoutConfig:
         values: dict[str, Any] = {}
         for key in TimeoutConfig.model_fields:
             self.origins["routes", route, f"timeout.{key}"] = BUILT_IN
         for layer in layers:
-            for key, value in _written(layer.settings.timeout).items():
+            for key, value in written(layer.settings.timeout).items():
                 values[key] = value
                 self._note_layer(route, f"timeout.{key}", layer, ("timeout", key))
+        if values.get("mode") == "off":
+            return TimeoutConfig(total=None, attempt=None, first_byte=None, idle=None)
         return TimeoutConfig.model_construct(**values)
 
-    def _headers(self, route: str, layers: tuple[_Layer, ...]) -> HeaderEdits:
+    def _headers(self, route: str, layers: tuple[Layer, ...]) -> HeaderEdits:
         return HeaderEdits(request=self._edit(route, layers, "request"), response=self._edit(route, layers, "response"))
 
-    def _edit(self, route: str, layers: tuple[_Layer, ...], direction: str) -> HeaderEdit:
+    def _edit(self, route: str, layers: tuple[Layer, ...], direction: str) -> HeaderEdit:
         """Each header name is a key of its own: what a route says about it replaces what the defaults say."""
         edits: dict[str, tuple[str, str | None]] = {}
         for layer in layers:
@@ -166,7 +166,7 @@ class _Resolver:
         written = path in self._document.keys
         self.origins[key] = f"written, line {self._document.keys[path].line}" if written else otherwise
 
-    def _note_layer(self, route: str, key: str, layer: _Layer, path: Loc) -> None:
+    def _note_layer(self, route: str, key: str, layer: Layer, path: Loc) -> None:
         full = (*layer.path, *path)
         line = self._document.value_mark(full).line
         short = self._document.get((*layer.path, "timeout")) if path[0] == "timeout" else None

@@ -41,28 +41,26 @@ class Total:
 
 
 class Attempt:
-    """Gives each attempt its number and its deadline; the upstream client enforces it."""
+    """Gives each attempt its number, its beginning and its deadline; the upstream client enforces that."""
 
-    def __init__(self, inner: Handler, limit: float | None, clock: Callable[[], float]) -> None:
+    def __init__(self, inner: Handler, clock: Callable[[], float]) -> None:
         self._inner = inner
-        self._limit = limit
         self._clock = clock
 
     async def handle(self, exchange: Exchange) -> Response:
         """Make one attempt. Raises UpstreamTimeout and whatever else the upstream raises."""
         exchange.attempt += 1
-        if self._limit is None:
+        exchange.attempt_started = now = self._clock()
+        limit = exchange.timeout.attempt
+        if limit is None:
             exchange.attempt_deadline = exchange.deadline
         else:
-            exchange.attempt_deadline = attempt_deadline(self._clock(), self._limit, exchange.deadline)
+            exchange.attempt_deadline = attempt_deadline(now, limit, exchange.deadline)
         try:
             return await self._inner.handle(exchange)
         except UpstreamTimeout as error:
             exchange.decide(Decision("timeout", error.kind))
             raise
-
-    def __repr__(self) -> str:
-        return f"<Attempt limit={self._limit}>"
 
 
 def _too_late(exchange: Exchange) -> DeadlineExceeded:

@@ -30,7 +30,7 @@ TRACE: Final = 1 << 8
 FORWARDED: Final = 1 << 9
 """Says where a request came from. Ours replaces the client's."""
 INTERNAL: Final = 1 << 10
-"""Means something between a Tidegate and its upstream: deadline, attempt, request id."""
+"""Means something between a Tidegate and its upstream: deadline, attempt, criticality, request id."""
 UNDERSCORE: Final = 1 << 11
 """Has a `_` where many servers read the same name as with `-`."""
 TWIN: Final = 1 << 12
@@ -46,6 +46,7 @@ _SHORT_NAME: Final = 64
 DEADLINE_FIELD: Final = b"X-Request-Deadline-Ms"
 ATTEMPT_FIELD: Final = b"X-Request-Attempt"
 REQUEST_ID_FIELD: Final = b"X-Request-ID"
+CRITICALITY_FIELD: Final = b"X-Request-Criticality"
 
 _KINDS: Final = {
     b"host": HOST,
@@ -63,6 +64,7 @@ _KINDS: Final = {
     DEADLINE_FIELD.lower(): INTERNAL,
     ATTEMPT_FIELD.lower(): INTERNAL,
     REQUEST_ID_FIELD.lower(): INTERNAL,
+    CRITICALITY_FIELD.lower(): INTERNAL,
     **dict.fromkeys((b"keep-alive", b"proxy-connection", b"te", b"trailer", b"http2-settings"), HOP_BY_HOP),
     **dict.fromkeys((b"proxy-authenticate", b"proxy-authorization", b"proxy-authentication-info"), HOP_BY_HOP),
 }

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import Final
 
 from proxy.errors import BadRequest
-from proxy.protocol.fields import FORWARDED, KINDS, REQUEST_ID_FIELD
+from proxy.protocol.fields import FORWARDED, KINDS
 from proxy.protocol.headers import RawHeaders
 from proxy.protocol.request_checks import parse_authority
 
@@ -143,12 +143,6 @@ def request_id(received: bytes | None, trusted: bool, random_bytes: Callable[[in
     if trusted and received is not None and _REQUEST_ID.fullmatch(received):
         return received.decode()
     return random_bytes(16).hex()
-
-
-def find_request_id(raw_headers: RawHeaders) -> bytes | None:
-    """The value of the first X-Request-ID."""
-    lowered = REQUEST_ID_FIELD.lower()
-    return next((value for name, value in raw_headers if name.lower() == lowered), None)
 
 
 def _fields(client: str, chain: str, scheme: str, host: str) -> tuple[tuple[bytes, bytes], ...]:

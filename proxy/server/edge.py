@@ -1,8 +1,9 @@
 """The edge: an incoming message becomes an Exchange, its route's handler answers, the answer is written."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from functools import partial
+from random import Random
 from typing import Any, cast
 
 from aiohttp import EMPTY_PAYLOAD, web
@@ -13,6 +14,7 @@ from proxy.config.model import Limits
 from proxy.errors import ClientDisconnected, ProxyError, RequestTimeout, UpstreamTimeout
 from proxy.exchange import Exchange, Handler, Response
 from proxy.outbox import Outbox
+from proxy.resilience.shedding import Shedder
 from proxy.runtime import Runtime
 from proxy.server.connection import Connection
 from proxy.server.incoming import CLOSED, KEPT_ALIVE, Answered, IncomingRequest
@@ -38,7 +40,7 @@ class Edge(web.Server):
         runtime: Runtime,
         outbox: Outbox,
         metrics: ServerMetrics,
-        random_bytes: Callable[[int], bytes],
+        random: Random,
         pseudonym: bytes,
     ) -> None:
         # aiohttp only passes the request from one to the other, and asks the result for `keep_alive`.
@@ -48,7 +50,8 @@ class Edge(web.Server):
         self.outbox = outbox
         self.draining = False
         self._metrics = metrics
-        self._opener = Opener(random_bytes, pseudonym)
+        self._shedder = Shedder(random.random)
+        self._opener = Opener(random.randbytes, pseudonym, self._shedder, metrics)
         self._writer = ResponseWriter(b"1.1 " + pseudonym)
         self._connected: dict[Connection, None] = {}
         self._tasks: set[asyncio.Task[Answered]] = set()
@@ -82,6 +85,11 @@ class Edge(web.Server):
         self._metrics.client_connections = len(self._connected)
         if not self._connected:
             self._deserted.set()
+
+    def lagged(self, seconds: float) -> None:
+        """The event loop ran a timer this much too late: what follows from that decides what is shed."""
+        self._metrics.lagged(seconds)
+        self._metrics.shed_level = self._shedder.sample(seconds, self.limits.loop_lag)
 
     def close_idle(self) -> None:
         """Close every connection that waits for a request of which nothing has come."""

@@ -4,25 +4,49 @@ from collections.abc import Callable
 from time import monotonic, time
 
 from proxy.config.model import RouteConfig
-from proxy.errors import ContentTooLarge, LoopDetected, ProxyError
+from proxy.errors import ContentTooLarge, LoopDetected, Overloaded, ProxyError
 from proxy.exchange import Exchange, Handler, Request
+from proxy.protocol.criticality import parse_attempt, parse_criticality
 from proxy.protocol.deadline import parse_deadline_ms
-from proxy.protocol.fields import DEADLINE_FIELD, FRAMING, INTERNAL, VIA
-from proxy.protocol.forwarded import Forwarding, find_request_id, request_id
+from proxy.protocol.fields import (
+    ATTEMPT_FIELD,
+    CRITICALITY_FIELD,
+    DEADLINE_FIELD,
+    FRAMING,
+    INTERNAL,
+    KINDS,
+    REQUEST_ID_FIELD,
+    VIA,
+)
+from proxy.protocol.forwarded import Forwarding, request_id
 from proxy.protocol.headers import RawHeaders, seen_loop, via_received
 from proxy.protocol.request_checks import Checked, CheckedFields, check_authority, check_request
 from proxy.resilience.deadline import total_deadline
+from proxy.resilience.shedding import Shedder
 from proxy.runtime import UNMATCHED_ROUTE, Runtime
 from proxy.server.connection import Connection
 from proxy.server.incoming import IncomingRequest
 from proxy.server.request_body import ClientBody
+from proxy.telemetry.events import Decision
+from proxy.telemetry.instruments import ServerMetrics
+
+_REQUEST_ID = REQUEST_ID_FIELD.lower()
+_DEADLINE = DEADLINE_FIELD.lower()
+_ATTEMPT = ATTEMPT_FIELD.lower()
+_CRITICALITY = CRITICALITY_FIELD.lower()
+_SHED = Decision("edge", "shed")
+_OVERLOADED = "More requests arrive than this process can handle."
 
 
 class Opener:
     """Opens exchanges for one edge. `pseudonym` is our name in Via."""
 
-    def __init__(self, random_bytes: Callable[[int], bytes], pseudonym: bytes) -> None:
+    def __init__(
+        self, random_bytes: Callable[[int], bytes], pseudonym: bytes, shedder: Shedder, metrics: ServerMetrics
+    ) -> None:
         self._random_bytes = random_bytes
+        self._shedder = shedder
+        self._metrics = metrics
         self._pseudonym = pseudonym
         self._via = {version: (b"Via", via_received(version, pseudonym)) for version in ((1, 0), (1, 1))}
 
@@ -49,8 +73,17 @@ class Opener:
         except ProxyError as error:
             return self.refusal(runtime, incoming, error)
         exchange = self._exchange(runtime, connection, request, match.route)
+        if self._shedder.level and self._shedder.sheds(exchange.criticality):
+            return self._shed(runtime, exchange)
         exchange.params = match.params
         return exchange, match.target
+
+    def _shed(self, runtime: Runtime, exchange: Exchange) -> tuple[Exchange, Handler]:
+        """Nothing but the route and the criticality has been looked at: a refusal has to be cheap."""
+        exchange.error = Overloaded(_OVERLOADED, retry_after=self._shedder.retry_after())
+        exchange.decide(_SHED)
+        self._metrics.shed[exchange.criticality] += 1
+        return exchange, runtime.refusing[exchange.route.name]
 
     def refusal(self, runtime: Runtime, incoming: IncomingRequest, error: ProxyError) -> tuple[Exchange, Handler]:
         """An exchange that ends with `error`. Of a message that failed the checks only the plainest parts are used."""
@@ -69,6 +102,7 @@ class Opener:
     def _exchange(self, runtime: Runtime, connection: Connection, request: Request, route: RouteConfig) -> Exchange:
         exchange = Exchange(request, route, monotonic())
         exchange.wall_started = time()
+        exchange.criticality = route.criticality
         fields = request.fields
         forwarding = connection.forwarding
         if forwarding is None or connection.clients is not runtime.clients:
@@ -85,11 +119,16 @@ class Opener:
         return exchange
 
     def _believe(self, exchange: Exchange, raw_headers: RawHeaders, total: float | None) -> None:
-        """Take over what a trusted peer says about the exchange: its id, and how long its caller will wait."""
-        exchange.request_id = request_id(find_request_id(raw_headers), trusted=True, random_bytes=self._random_bytes)
-        remaining = _received_deadline(raw_headers)
+        """Take over what a trusted peer says: id, importance, which attempt it is, how long the caller will wait."""
+        said = _internal_fields(raw_headers)
+        exchange.request_id = request_id(said.get(_REQUEST_ID), trusted=True, random_bytes=self._random_bytes)
+        exchange.criticality = parse_criticality(said.get(_CRITICALITY, b"")) or exchange.criticality
+        exchange.received_attempt = parse_attempt(said.get(_ATTEMPT, b""))
+        remaining = parse_deadline_ms(said.get(_DEADLINE, b""))
         exchange.deadline = total_deadline(exchange.started, total, remaining)
-        exchange.received_deadline = remaining is not None
+        if remaining is not None:
+            exchange.received_deadline = True
+            exchange.caller_deadline = exchange.started + remaining
 
 
 def _body(incoming: IncomingRequest, checked: Checked, runtime: Runtime) -> ClientBody:
@@ -123,6 +162,10 @@ def _without_authority(target: str) -> str:
     return target if target[:1] == "/" else "/" + target.partition("://")[2].partition("/")[2]
 
 
-def _received_deadline(raw_headers: RawHeaders) -> float | None:
-    lowered = DEADLINE_FIELD.lower()
-    return next((parse_deadline_ms(value) for name, value in raw_headers if name.lower() == lowered), None)
+def _internal_fields(raw_headers: RawHeaders) -> dict[bytes, bytes]:
+    """What the peer says in internal fields, by name in lower case; the first of each counts."""
+    said: dict[bytes, bytes] = {}
+    for name, value in raw_headers:
+        if KINDS[name] & INTERNAL:
+            said.setdefault(name.lower(), value)
+    return said

@@ -29,6 +29,23 @@ class EndpointEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class BreakerEvent:
+    """A breaker has changed its state."""
+
+    breaker: str
+    mode: str
+    before: str
+    state: str
+    """The new one: `closed`, `open`, `half_open`, `isolated` or `forced_closed`."""
+    reason: str
+    """A fixed word, such as `failure_ratio` or `break_over`."""
+    seconds: float | None
+    """After which the state ends by itself; None: when that happens depends on the upstream."""
+    at: float
+    """Unix time."""
+
+
+@dataclass(frozen=True, slots=True)
 class ReloadEvent:
     """The configuration was reloaded, or was not."""
 
@@ -37,3 +54,5 @@ class ReloadEvent:
     reason: str
     at: float
     """Unix time."""
+    changes: tuple[str, ...] = ()
+    """What became of the state of the policies, a line each."""

@@ -7,7 +7,9 @@ felt by the requests beside it. The text of a series' labels never changes, so h
 from collections.abc import Mapping, Sequence
 from functools import cache
 
+from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import CollectorRegistry
+from prometheus_client.samples import Sample
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -32,13 +34,21 @@ def render(registry: CollectorRegistry) -> bytes:
     """All counters, gauges and histograms of the registry; it holds no other kinds."""
     lines: list[str] = []
     for metric in registry.collect():
-        name = f"{metric.name}_total" if metric.type == "counter" else metric.name
-        lines.append(f"# HELP {name} {_escape_help(metric.documentation)}\n# TYPE {name} {metric.type}\n")
-        for sample in metric.samples:
-            series = sample.labels
-            text = series.text if type(series) is Labels else _label_text(series)
-            lines.append(f"{sample.name}{text} {sample.value}\n")
+        lines.append(head_of(metric))
+        lines += [f"{series_of(sample)} {sample.value}\n" for sample in metric.samples]
     return "".join(lines).encode()
+
+
+def head_of(metric: Metric) -> str:
+    """The lines before the series of a family."""
+    name = f"{metric.name}_total" if metric.type == "counter" else metric.name
+    return f"# HELP {name} {_escape_help(metric.documentation)}\n# TYPE {name} {metric.type}\n"
+
+
+def series_of(sample: Sample) -> str:
+    """Name and labels of a series as they are written."""
+    series = sample.labels
+    return sample.name + (series.text if type(series) is Labels else _label_text(series))
 
 
 def _label_text(series: Mapping[str, str]) -> str:

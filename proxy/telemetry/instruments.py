@@ -5,6 +5,7 @@ from bisect import bisect_left
 from collections import deque
 from typing import TYPE_CHECKING
 
+from proxy.config.policies import CRITICALITIES
 from proxy.errors import (
     ConnectionTimeout,
     DeadlineExceeded,
@@ -177,6 +178,8 @@ class ServerMetrics:
         "ready",
         "recent_loop_lags",
         "reloads",
+        "shed",
+        "shed_level",
     )
 
     def __init__(self) -> None:
@@ -185,6 +188,8 @@ class ServerMetrics:
         self.client_connections_refused = 0
         self.loop_lag = Histogram()
         self.recent_loop_lags: deque[float] = deque(maxlen=_RECENT_LAGS)
+        self.shed = dict.fromkeys(CRITICALITIES, 0)
+        self.shed_level = 0.0
         self.config_digest = ""
         self.config_loaded_at = 0.0
         self.reloads = {"success": 0, "failure": 0}

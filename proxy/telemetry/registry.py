@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
+from time import monotonic
 from typing import Protocol
 
 from prometheus_client.gc_collector import GCCollector
@@ -14,6 +15,7 @@ from proxy.telemetry import metrics as declared
 from proxy.telemetry.exposition import CONTENT_TYPE, labels, render
 from proxy.telemetry.instruments import Histogram, RouteMetrics, ServerMetrics, UpstreamMetrics
 from proxy.telemetry.metrics import Family
+from proxy.telemetry.state_metrics import NoStates, States, state_rows
 
 _BOUNDS = (*(str(bound) for bound in declared.SECONDS_BUCKETS), "+Inf")
 
@@ -79,9 +81,16 @@ class Metrics:
         self.server = ServerMetrics()
         self.pools: Mapping[str, Pool] = {}
         """The upstreams in force by name; each reload replaces the mapping."""
+        self.workers: Mapping[str, int] = {}
+        """Where there are several: how many are in each state."""
+        self.worker_restarts: dict[str, int] = {}
+        """By reason."""
         self._build = build
         self._routes: dict[str, RouteMetrics] = {}
         self._upstreams: dict[str, UpstreamMetrics] = {}
+        self.states: States = NoStates()
+        """What the policies remember."""
+        self._bulkhead_waits: dict[str, Histogram] = {}
         self._logs: list[DropCounter] = []
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -96,6 +105,10 @@ class Metrics:
         """The upstream's instruments, made on first use."""
         return self._upstreams.get(name) or self._upstreams.setdefault(name, UpstreamMetrics(name))
 
+    def bulkhead_waits(self, name: str) -> Histogram:
+        """How long exchanges waited for a permit of that bulkhead; made on first use."""
+        return self._bulkhead_waits.get(name) or self._bulkhead_waits.setdefault(name, Histogram())
+
     def watch_access_log(self, log: DropCounter) -> None:
         """Count the lines that this log drops, too."""
         self._logs.append(log)
@@ -104,9 +117,14 @@ class Metrics:
         """All metrics in the Prometheus text format, and its content type."""
         return render(self._registry), CONTENT_TYPE
 
+    def with_process(self) -> Iterable[Metric]:
+        """Every family, those of the process and of Python included."""
+        return self._registry.collect()
+
     def collect(self) -> Iterator[Metric]:
         """Every family of `metrics.py` with its present values; called by the registry."""
         yield from self._collect_routes()
+        yield from self._collect_policies()
         yield from self._collect_upstreams()
         yield from self._collect_pools()
         yield from self._collect_server()
@@ -125,6 +143,14 @@ class Metrics:
             ((r.name, policy, mode, decision), n) for r in routes for (policy, mode, decision), n in r.decisions.items()
         ]
         yield _metric(declared.POLICY_DECISIONS, rows)
+
+    def _collect_policies(self) -> Iterator[Metric]:
+        routes = self._routes.values()
+        yield _metric(declared.RETRIES, [((r.name, cause), n) for r in routes for cause, n in r.retries.items()])
+        yield _metric(declared.FALLBACKS, [((r.name, step), n) for r in routes for step, n in r.fallbacks.items()])
+        for family, rows in state_rows(self.states, monotonic()):
+            yield _metric(family, rows)
+        yield _histogram(declared.BULKHEAD_WAIT, [((name,), waits) for name, waits in self._bulkhead_waits.items()])
 
     def _collect_upstreams(self) -> Iterator[Metric]:
         upstreams = self._upstreams.values()
@@ -155,6 +181,8 @@ class Metrics:
         yield _single(declared.CLIENT_CONNECTIONS_REFUSED, server.client_connections_refused)
         yield _histogram(declared.LOOP_LAG, [((), server.loop_lag)])
         yield _single(declared.LOOP_LAG_MAX, max(server.recent_loop_lags, default=0.0))
+        yield _metric(declared.SHED, [((criticality,), n) for criticality, n in server.shed.items()])
+        yield _single(declared.SHED_LEVEL, server.shed_level)
         yield _metric(declared.BUILD_INFO, [(tuple(self._build[name] for name in declared.BUILD_INFO.labels), 1)])
         yield _metric(declared.CONFIG_INFO, [((server.config_digest,), 1)])
         yield _metric(declared.CONFIG_RELOADS, [((result,), n) for result, n in server.reloads.items()])
@@ -162,6 +190,8 @@ class Metrics:
         yield _single(declared.ACCESS_LOG_DROPPED, sum(log.dropped for log in self._logs))
         yield _single(declared.DRAINING, int(server.draining))
         yield _single(declared.READY, int(server.ready))
+        yield _metric(declared.WORKERS, [((state,), n) for state, n in self.workers.items()])
+        yield _metric(declared.WORKER_RESTARTS, [((reason,), n) for reason, n in self.worker_restarts.items()])
 
 
 def _metric(family: Family, rows: Iterable[Row]) -> Metric:

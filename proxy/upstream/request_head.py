@@ -9,6 +9,7 @@ from proxy.protocol.fields import (
     ATTEMPT_FIELD,
     CONNECTION,
     CONTENT_LENGTH,
+    CRITICALITY_FIELD,
     DEADLINE_FIELD,
     HOP_BY_HOP,
     HOST,
@@ -48,6 +49,8 @@ class RequestHeads:
         )
         if exchange.attempt_deadline is not None:
             lines += b"X-Request-Deadline-Ms: %b\r\n" % format_deadline_ms(exchange.attempt_deadline - now)
+        if exchange.criticality != "default":
+            lines += b"X-Request-Criticality: %b\r\n" % exchange.criticality.encode("ascii")
         if self._editor is not None:
             lines = _edited(self._editor, exchange, now)
         if request.body is not None or request.upgrade:
@@ -74,6 +77,8 @@ def _edited(editor: HeaderEditor, exchange: Exchange, now: float) -> bytes:
     fields.append((ATTEMPT_FIELD, b"%d" % exchange.attempt))
     if exchange.attempt_deadline is not None:
         fields.append((DEADLINE_FIELD, format_deadline_ms(exchange.attempt_deadline - now)))
+    if exchange.criticality != "default":
+        fields.append((CRITICALITY_FIELD, exchange.criticality.encode("ascii")))
     return b"".join([b"%b: %b\r\n" % field for field in editor.apply(fields)])
 
 

@@ -50,11 +50,11 @@ class View:
     def config(self) -> dict[str, Any]:
         return {"redis": {"url": "***"}}
 
-    def routes(self) -> list[RouteView]:
+    async def routes(self) -> list[RouteView]:
         statistics = self.telemetry.route("search").statistics()
         return [RouteView("search", ("GET /search",), "api", {"total": 15.0, "attempt": None}, 0, statistics)]
 
-    def metrics(self) -> tuple[bytes, str]:
+    async def metrics(self) -> tuple[bytes, str]:
         self.scraped.set()
         body, content_type = self.telemetry.expose()
         return self.huge or body, content_type

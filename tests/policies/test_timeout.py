@@ -5,6 +5,7 @@ from time import monotonic
 
 import pytest
 
+from proxy.config.policies import TimeoutConfig
 from proxy.errors import ConnectionRefused, DeadlineExceeded, UpstreamTimeout
 from proxy.exchange import Exchange, Response
 from proxy.policies.timeout import Attempt, Total
@@ -112,17 +113,20 @@ async def test_attempt_ends_at_the_nearer_limit(own: float | None, total: float 
     exchange = make_exchange()
     exchange.deadline = total
 
-    await Attempt(ScriptedHandler(), own, ManualClock(10.0)).handle(exchange)
+    exchange.timeout = TimeoutConfig(attempt=own)
+
+    await Attempt(ScriptedHandler(), ManualClock(10.0)).handle(exchange)
 
     assert exchange.attempt_deadline == expected
     assert exchange.attempt == 1
+    assert exchange.attempt_started == 10.0
 
 
 async def test_attempt_reports_which_limit_passed() -> None:
     exchange = make_exchange()
 
     with pytest.raises(UpstreamTimeout):
-        await Attempt(ScriptedHandler(UpstreamTimeout("first_byte")), None, ManualClock()).handle(exchange)
+        await Attempt(ScriptedHandler(UpstreamTimeout("first_byte")), ManualClock()).handle(exchange)
 
     assert [(each.policy, each.decision) for each in exchange.decisions or ()] == [("timeout", "first_byte")]
 
@@ -131,6 +135,6 @@ async def test_attempt_leaves_other_errors_alone() -> None:
     exchange = make_exchange()
 
     with pytest.raises(ConnectionRefused):
-        await Attempt(ScriptedHandler(ConnectionRefused()), 1.0, ManualClock()).handle(exchange)
+        await Attempt(ScriptedHandler(ConnectionRefused()), ManualClock()).handle(exchange)
 
     assert exchange.decisions is None

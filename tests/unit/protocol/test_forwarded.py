@@ -2,7 +2,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from proxy.protocol.forwarded import ClientAddress, Forwarding, find_request_id, parse_hop, request_id
+from proxy.protocol.forwarded import ClientAddress, Forwarding, parse_hop, request_id
 
 Fields = list[tuple[bytes, bytes]]
 TRUSTED = ClientAddress([ip_network("10.0.0.0/8"), ip_network("127.0.0.1"), ip_network("fd00::/8")])
@@ -211,10 +211,3 @@ def test_request_id_of_a_trusted_peer_is_taken_over(value: bytes) -> None:
 )
 def test_any_other_request_id_is_replaced(value: bytes | None, trusted: bool) -> None:
     assert request_id(value, trusted, lambda count: b"\xab" * count) == "ab" * 16
-
-
-def test_first_request_id_is_found() -> None:
-    fields = [(b"X", b"1"), (b"x-request-ID", b"a"), (b"X-Request-Id", b"b")]
-
-    assert find_request_id(fields) == b"a"
-    assert find_request_id(fields[:1]) is None

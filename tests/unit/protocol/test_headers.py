@@ -16,7 +16,7 @@ def test_ordinary_fields_pass_in_spelling_and_order() -> None:
         *(b"Proxy-Authorization", b"Proxy-Authenticate", b"HTTP2-Settings", b"Expect"),
         *(b"Host", b"Content-Length"),
         *(b"X-Forwarded-For", b"x-forwarded-host", b"X-Forwarded-Anything", b"Forwarded", b"X-Real-IP"),
-        *(b"X-Request-Deadline-Ms", b"x-request-attempt", b"X-REQUEST-ID"),
+        *(b"X-Request-Deadline-Ms", b"x-request-attempt", b"X-REQUEST-ID", b"x-Request-criticality"),
     ],
 )
 def test_fields_of_this_hop_and_of_the_proxy_stay_behind(name: bytes) -> None:

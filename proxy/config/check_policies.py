@@ -1,0 +1,170 @@
+"""Contradictions within and between the resilience policies of a file."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from proxy.config.checked import Checked, Finding
+from proxy.config.document import Loc
+from proxy.config.forms import RouteSettings
+from proxy.config.policies import BreakerConfig, BulkheadConfig, RateLimitConfig, RetryConfig
+from proxy.config.presets import BULKHEAD_PRESETS
+from proxy.config.quantities import format_duration
+from proxy.config.resolve_policies import Layer, PolicyResolver
+from proxy.config.scalar import quoted, shown
+
+_MAX_FILE = 1 << 20
+"""Bytes of a file that is a fallback."""
+
+
+def find_policy_contradictions(checked: Checked) -> Iterator[Finding]:
+    """All of them."""
+    yield from _shared(checked)
+    for path, settings in _settings(checked):
+        yield from _names(checked, path, settings)
+        yield from _fallback(checked, path, settings)
+    for path, route in checked.routes():
+        yield from _of_route(checked, path, route.name)
+
+
+def find_policy_doubts(checked: Checked) -> Iterator[Finding]:
+    """What is allowed but is rarely meant."""
+    for key in ("breaker", "bulkhead"):
+        entries: Mapping[str, Any] = getattr(checked.form, f"{key}s") or {}
+        used = {form.use for _, settings in _settings(checked) if (form := getattr(settings, key)) is not None}
+        for name in entries.keys() - used:
+            yield (f"{key}s", name), f"no route uses the {key} {quoted(name)}"
+
+
+def fallback_upstreams(checked: Checked) -> set[str | None]:
+    """The upstreams that fallbacks name."""
+    forms = [settings.fallback for _, settings in _settings(checked)]
+    return {step.upstream for form in forms if form is not None for step in form.steps}
+
+
+def _settings(checked: Checked) -> Iterator[tuple[Loc, RouteSettings]]:
+    yield ("defaults",), checked.form.defaults
+    yield from checked.routes()
+
+
+# --- shared policies ------------------------------------------------------------------------------------------------
+
+
+def _shared(checked: Checked) -> Iterator[Finding]:
+    for name, breaker in (checked.form.breakers or {}).items():
+        yield from _breaker(("breakers", name), breaker)
+    for name, bulkhead in (checked.form.bulkheads or {}).items():
+        path: Loc = ("bulkheads", name)
+        if name in BULKHEAD_PRESETS:
+            yield path, f"{quoted(name)} is the name of a preset, which is not shared: choose another name"
+        yield from _bulkhead(checked, path, bulkhead)
+
+
+def _names(checked: Checked, path: Loc, settings: RouteSettings) -> Iterator[Finding]:
+    presets = f"; the presets are {', '.join(BULKHEAD_PRESETS)}"
+    for key, more in (("breaker", ""), ("bulkhead", presets)):
+        form = getattr(settings, key)
+        entries: Mapping[str, Any] = getattr(checked.form, f"{key}s") or {}
+        if form is not None and form.use is not None and form.use not in entries:
+            where = (*path, key, "use") if checked.document.get((*path, key, "use")) else (*path, key)
+            known = f"there are {', '.join(entries)}" if entries else "there are none"
+            if (f"{key}s",) not in checked.unsound and (f"{key}s", form.use) not in checked.unsound:
+                yield where, f"{shown(form.use)} is not an entry of `{key}s`: {known}{more}"
+
+
+# --- the effective policies of a route ------------------------------------------------------------------------------
+
+
+def _of_route(checked: Checked, path: Loc, name: str) -> Iterator[Finding]:
+    """What is wrong with the policies of a route, `defaults` included; said at the route's key, else at the route."""
+    route = next(route for place, route in checked.routes() if place == path)
+    layers = (Layer(checked.form.defaults, ("defaults",), "defaults"), Layer(route, path, "route"))
+    for key in ("breaker", "bulkhead"):
+        entries: Mapping[str, Any] = getattr(checked.form, f"{key}s") or {}
+        uses = [form.use for each in layers if (form := getattr(each.settings, key)) is not None and form.use]
+        if not entries.keys() >= set(uses):
+            return
+    policies = PolicyResolver(checked.form, checked.document, checked.folder, {}).of_route(name, layers)
+    for key, check in (("breaker", _breaker), ("retry", _retry)):
+        if policies[key] is not None:
+            yield from check(_place(checked, path, key), policies[key])
+    if policies["bulkhead"] is not None:
+        yield from _bulkhead(checked, _place(checked, path, "bulkhead"), policies["bulkhead"])
+    for index, limit in enumerate(policies["rate_limit"]):
+        yield from _rate_limit(checked, path, index, limit, route.match)
+    for key in ("breaker", "bulkhead"):
+        policy = policies[key]
+        own = all(form is None or form.use is None for each in layers if (form := getattr(each.settings, key)))
+        if policy is not None and own and name in (getattr(checked.form, f"{key}s") or {}):
+            yield (
+                _place(checked, path, key),
+                f"route {quoted(name)} has a {key} of its own, and `{key}s` an entry of that name: rename one of them",
+            )
+
+
+def _place(checked: Checked, path: Loc, key: str) -> Loc:
+    return (*path, key) if checked.document.get((*path, key)) is not None else path
+
+
+def _breaker(path: Loc, breaker: BreakerConfig) -> Iterator[Finding]:
+    if breaker.max_break_duration < breaker.break_duration:
+        yield path, "`max_break_duration` is shorter than `break_duration`: the longest break comes last"
+    if breaker.consecutive_failures is None and breaker.failure_ratio is None and breaker.slow_call is None:
+        yield path, "a breaker without consecutive_failures, failure_ratio and slow_call never opens: leave one of them"
+
+
+def _bulkhead(checked: Checked, path: Loc, bulkhead: BulkheadConfig) -> Iterator[Finding]:
+    workers = checked.form.server.workers
+    if bulkhead.max_concurrent < workers:
+        yield (
+            path,
+            f"max_concurrent {bulkhead.max_concurrent} cannot be divided among {workers} workers: "
+            "raise it, or have fewer `server.workers`",
+        )
+    if bulkhead.adaptive and bulkhead.min_concurrent > bulkhead.max_concurrent:
+        yield path, "`min_concurrent` is larger than `max_concurrent`"
+
+
+def _retry(path: Loc, retry: RetryConfig) -> Iterator[Finding]:
+    if retry.max_delay < retry.base_delay:
+        longest = format_duration(retry.max_delay)
+        yield path, f"`base_delay` is longer than `max_delay` ({longest}): the longest delay comes last"
+
+
+def _rate_limit(
+    checked: Checked, path: Loc, index: int, limit: RateLimitConfig, matches: tuple[str, ...]
+) -> Iterator[Finding]:
+    where = checked.document.existing((*_place(checked, path, "rate_limit"), index))
+    burst = limit.rate.count if limit.burst is None else limit.burst
+    if limit.cost > burst:
+        yield where, f"`cost` {limit.cost} is more than the burst of {burst}: no request could ever pass"
+    for key in limit.key:
+        missing = [match for match in matches if key.kind == "param" and f"{{{key.name}}}" not in match]
+        if missing:
+            yield where, f"{missing[0]} has no parameter {{{key.name}}} for the key {key}"
+
+
+# --- fallback -------------------------------------------------------------------------------------------------------
+
+
+def _fallback(checked: Checked, path: Loc, settings: RouteSettings) -> Iterator[Finding]:
+    if settings.fallback is None:
+        return
+    for index, step in enumerate(settings.fallback.steps):
+        where = checked.document.existing((*path, "fallback", "steps", index))
+        if step.upstream is not None and step.upstream not in checked.form.upstreams:
+            if ("upstreams", step.upstream) not in checked.unsound:
+                known = ", ".join(checked.form.upstreams)
+                yield where, f"{quoted(step.upstream)} is not the name of an upstream: there are {known}"
+        elif step.file is not None and (problem := _file_problem(checked, step.file.path)):
+            yield where, problem
+
+
+def _file_problem(checked: Checked, name: str) -> str:
+    file = checked.folder / name
+    try:
+        with file.open("rb") as opened:
+            if len(opened.read(_MAX_FILE + 1)) > _MAX_FILE:
+                return f"{quoted(str(file))} is larger than 1MiB, the limit for a fallback"
+    except OSError as error:
+        return f"cannot read {quoted(str(file))}: {error.strerror}"
+    return ""

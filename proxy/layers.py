@@ -1,0 +1,159 @@
+"""Makes the layers of one route, each from its part of the configuration and with the state that outlives it."""
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from proxy.config.model import RouteConfig
+from proxy.config.policies import NamedBreaker, RateLimitConfig
+from proxy.config.policy_types import Mode
+from proxy.exchange import Handler
+from proxy.policies.breaker import CircuitBreaker
+from proxy.policies.bulkhead import Bulkhead
+from proxy.policies.enforcement import ClientPlace, Layer, moded
+from proxy.policies.fallback import Fallback
+from proxy.policies.fallback_steps import build_steps
+from proxy.policies.observe import Observe
+from proxy.policies.rate_limit import RateLimit
+from proxy.policies.response_headers import ResponseHeaders
+from proxy.policies.retry import Retry
+from proxy.policies.shadow_timeout import ShadowTimeouts
+from proxy.policies.timeout import Attempt
+from proxy.resilience.breaker import Breaker
+from proxy.resilience.limiter import LimiterState
+from proxy.resilience.permits import Permits
+from proxy.resilience.retry_state import RetryState
+from proxy.state_registry import StateRegistry
+from proxy.telemetry.access_log import AccessLog
+from proxy.telemetry.registry import Metrics
+from proxy.telemetry.transitions import Transitions
+
+if TYPE_CHECKING:
+    from proxy.storage.redis import Redis
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the layers of one configuration are made with."""
+
+    loop: asyncio.AbstractEventLoop
+    clock: Clock
+    random: Callable[[], float]
+    metrics: Metrics
+    access_log: AccessLog
+    slow: float | None
+    """Seconds from which an exchange is logged as slow."""
+    states: StateRegistry
+    transitions: Transitions
+    redis: "Redis | None"
+    prefix: str
+    """Of the keys in Redis."""
+    upstreams: Mapping[str, Handler]
+
+
+class Layers:
+    """One method for each policy of a route; None where the route does not use it."""
+
+    def __init__(self, route: RouteConfig, parts: Parts) -> None:
+        self._route = route
+        self._parts = parts
+        self._metrics = parts.metrics.route(route.name)
+        self._place = ClientPlace(route)
+
+    def observe(self) -> Layer:
+        """Counts, times and logs."""
+        parts = self._parts
+        return lambda inner: Observe(inner, self._metrics, parts.access_log, slow=parts.slow, clock=parts.clock)
+
+    def response_headers(self) -> Layer | None:
+        """Sets and removes fields."""
+        edit = self._route.headers.response
+        return (lambda inner: ResponseHeaders(inner, edit)) if edit.set or edit.remove else None
+
+    def shadow_timeouts(self) -> Layer | None:
+        """Lifts the limits from those for whom they are in shadow."""
+        timeout = self._route.timeout
+        if timeout.mode == "enforce" and timeout.enforce_percent == 1:
+            return None
+        clock, share = self._parts.clock, timeout.enforce_percent
+        return lambda inner: ShadowTimeouts(inner, timeout, share, self._place, clock=clock)
+
+    def rate_limits(self) -> Iterator[Layer | None]:
+        """A layer for all limits that are in force for the same clients; what is in shadow comes first and sees all."""
+        groups: dict[tuple[str, float], list[RateLimitConfig]] = {}
+        for limit in self._route.rate_limit:
+            groups.setdefault((limit.mode, limit.enforce_percent), []).append(limit)
+        for number, key in enumerate(sorted(groups, reverse=True), start=1):
+            name = self._route.name if number == 1 else f"{self._route.name}-{number}"
+            yield self._rate_limit(name, tuple(groups[key]))
+
+    def _rate_limit(self, name: str, limits: tuple[RateLimitConfig, ...]) -> Layer | None:
+        parts = self._parts
+
+        def make(mode: Mode, inner: Handler) -> Handler:
+            state = parts.states.get("rate_limit", name, mode, limits, lambda: LimiterState(limits, parts.clock()))
+            shared = None
+            if parts.redis is not None:
+                from proxy.storage.limits import SharedLimits  # with Redis, which takes long to import
+
+                shared = SharedLimits(parts.redis, name, limits, state, clock=parts.clock, prefix=parts.prefix)
+            return RateLimit(inner, name, limits, state, shared, mode=mode, clock=parts.clock, random=parts.random)
+
+        return moded(limits[0], make, self._place)
+
+    def fallback(self) -> Layer | None:
+        """Answers in place of a failure."""
+        config, parts = self._route.fallback, self._parts
+        if config is None:
+            return None
+        steps = build_steps(config, parts.upstreams.__getitem__, parts.clock)
+        return moded(config, lambda mode, inner: Fallback(inner, config, steps, self._metrics, mode=mode), self._place)
+
+    def retry(self) -> Layer | None:
+        """Makes failed attempts again."""
+        config, parts = self._route.retry, self._parts
+        if config is None:
+            return None
+
+        def make(mode: Mode, inner: Handler) -> Handler:
+            state = parts.states.get("retry", self._route.name, mode, config, lambda: RetryState(config, parts.clock()))
+            return Retry(inner, config, state, self._metrics, mode=mode, clock=parts.clock, random=parts.random)
+
+        return moded(config, make, self._place)
+
+    def breaker(self) -> Layer | None:
+        """Leaves a failing upstream alone."""
+        config, parts = self._route.breaker, self._parts
+        if config is None:
+            return None
+
+        def make(mode: Mode, inner: Handler) -> Handler:
+            breaker = parts.states.get("breaker", config.name, mode, config, lambda: self._new_breaker(config, mode))
+            return CircuitBreaker(inner, breaker, mode=mode, clock=parts.clock)
+
+        return moded(config, make, self._place)
+
+    def _new_breaker(self, config: NamedBreaker, mode: Mode) -> Breaker:
+        parts = self._parts
+        return Breaker(config, parts.clock(), parts.random, parts.transitions.reporter(mode))
+
+    def bulkhead(self) -> Layer | None:
+        """Bounds what is with the upstream at a time."""
+        config, parts = self._route.bulkhead, self._parts
+        if config is None:
+            return None
+        waits = parts.metrics.bulkhead_waits(config.name)
+
+        def make(mode: Mode, inner: Handler) -> Handler:
+            permits = parts.states.get("bulkhead", config.name, mode, config, lambda: Permits(config, parts.clock()))
+            return Bulkhead(inner, permits, waits, mode=mode, clock=parts.clock, loop=parts.loop, random=parts.random)
+
+        return moded(config, make, self._place)
+
+    def attempt(self) -> Layer:
+        """Numbers and times each attempt."""
+        clock = self._parts.clock
+        return lambda inner: Attempt(inner, clock)

@@ -1,0 +1,149 @@
+"""The circuit breaker as a layer: asks before each attempt, refuses or lets it pass, and says what became of it."""
+
+from collections.abc import Callable
+from typing import Final
+
+from proxy.config.policy_types import Mode
+from proxy.errors import BreakerOpen, ConnectionTimeout, DnsTimeout, ProxyError, Source, UpstreamTimeout
+from proxy.exchange import Body, Exchange, Handler, Response
+from proxy.resilience.breaker import Breaker
+from proxy.telemetry.events import Decision
+
+_FIRST_FAILURE_STATUS: Final = 500
+_DETAIL: Final = "The service behind this route has failed too often and is left alone for a while."
+_REFUSED: Final = Decision("breaker", "open")
+_WOULD_REFUSE: Final = Decision("breaker", "open", mode="shadow")
+_ROUNDING: Final = 0.001
+"""Seconds by which the time of an attempt may come out shorter than its limit."""
+_EARLY: Final = 0.01
+"""Seconds before its deadline from which a wait that ends has ended because of it."""
+
+
+class CircuitBreaker:
+    """Refuses attempts while `breaker` is open. In shadow it only reports, and the outcomes count all the same."""
+
+    __slots__ = ("_breaker", "_clock", "_enforces", "_inner")
+
+    def __init__(self, inner: Handler, breaker: Breaker, *, mode: Mode, clock: Callable[[], float]) -> None:
+        self._inner = inner
+        self._breaker = breaker
+        self._enforces = mode == "enforce"
+        self._clock = clock
+
+    async def handle(self, exchange: Exchange) -> Response:
+        """Make the attempt. Raises BreakerOpen before anything is waited for."""
+        breaker = self._breaker
+        ticket = breaker.ticket or self._ask(exchange)
+        exchange.attempt_started = 0.0
+        try:
+            response = await self._inner.handle(exchange)
+        except BaseException as error:
+            self._failed(exchange, ticket, error)
+            raise
+        body, failed = response.body, response.status >= _FIRST_FAILURE_STATUS
+        if failed or isinstance(body, bytes) or _is_event_stream(response):
+            now, started = self._clock(), exchange.attempt_started
+            breaker.record(ticket, now, now - started if started else 0.0, failed=failed)
+        elif ticket:
+            self._begun(exchange, ticket, response, body)
+        return response
+
+    def _ask(self, exchange: Exchange) -> int:
+        """The ticket, 0 in shadow where there is none. Raises BreakerOpen."""
+        now = self._clock()
+        ticket = self._breaker.admit(now, exchange.deadline)
+        if not ticket:
+            if self._enforces:
+                exchange.decide(_REFUSED)
+                raise BreakerOpen(_DETAIL, retry_after=self._breaker.retry_after(now), request_written=False)
+            exchange.decide(_WOULD_REFUSE)
+        return ticket
+
+    def _failed(self, exchange: Exchange, ticket: int, error: BaseException) -> None:
+        now, started = self._clock(), exchange.attempt_started
+        if started and is_upstream_failure(error, exchange, now):
+            self._breaker.record(ticket, now, now - started, failed=True)
+        else:
+            self._breaker.give_back(ticket)
+
+    def _begun(self, exchange: Exchange, ticket: int, response: Response, body: Body) -> None:
+        """The head is there, and all is well so far; the body comes in pieces."""
+        now, started = self._clock(), exchange.attempt_started
+        seconds = now - started if started else 0.0
+        self._breaker.answered(ticket, now, seconds)
+        watched = _WatchedBody(body, exchange, self._breaker, ticket, seconds, self._clock)
+        response.body = watched
+        response.on_close(watched.closed)
+
+
+class _WatchedBody:
+    """A body whose end decides: it has failed when reading it met an error of the upstream."""
+
+    __slots__ = ("_body", "_breaker", "_clock", "_error", "_exchange", "_seconds", "_ticket")
+
+    def __init__(
+        self,
+        body: Body,
+        exchange: Exchange,
+        breaker: Breaker,
+        ticket: int,
+        seconds: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self._body = body
+        self._exchange = exchange
+        self._breaker = breaker
+        self._ticket = ticket
+        self._seconds = seconds
+        self._clock = clock
+        self._error: ProxyError | None = None
+
+    async def read(self) -> bytes:
+        """The next piece. Raises what the body raises."""
+        try:
+            return await self._body.read()
+        except ProxyError as error:
+            self._error = error
+            raise
+
+    def closed(self) -> None:
+        """The response is closed: nobody reads any more."""
+        now, error = self._clock(), self._error
+        failed = error is not None and is_upstream_failure(error, self._exchange, now)
+        if failed or error is None or error.source is not Source.UPSTREAM:
+            self._breaker.record(self._ticket, now, self._seconds, failed=failed)
+        else:
+            self._breaker.give_back(self._ticket)
+
+
+def is_upstream_failure(error: BaseException, exchange: Exchange, now: float) -> bool:
+    """Whether an attempt that ended so counts against the upstream.
+
+    Our own refusals, the client's faults and cancellations do not. A limit on the whole attempt does only where the
+    attempt had enough time, so that callers with tiny deadlines cannot open the breaker.
+    """
+    if not isinstance(error, ProxyError) or error.source is not Source.UPSTREAM:
+        return False
+    if isinstance(error, UpstreamTimeout):
+        return error.kind not in ("total", "attempt") or _had_its_time(exchange)
+    if isinstance(error, ConnectionTimeout | DnsTimeout):
+        deadline = exchange.attempt_deadline
+        # Before the deadline it was the upstream's own connect_timeout that passed.
+        return deadline is None or now < deadline - _EARLY or _had_its_time(exchange)
+    return True
+
+
+def _had_its_time(exchange: Exchange) -> bool:
+    """Whether the attempt had the time that its route gives to one, or at least half of the route's total."""
+    deadline, limits = exchange.attempt_deadline, exchange.timeout
+    if deadline is None:
+        return False
+    given = deadline - exchange.attempt_started + _ROUNDING
+    own, total = limits.attempt, limits.total
+    return (own is not None and given >= own) or (total is not None and given >= total / 2)
+
+
+def _is_event_stream(response: Response) -> bool:
+    """Whether the body goes on for as long as both sides like."""
+    types = [value for name, value in response.headers if name.lower() == b"content-type"]
+    return bool(types) and types[0].lower().startswith(b"text/event-stream")

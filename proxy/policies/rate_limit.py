@@ -1,0 +1,90 @@
+"""The rate limit as a layer: counts a request before anything is done for it, refuses it, or says what is left."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from proxy.config.policies import RateLimitConfig
+from proxy.config.policy_types import Mode
+from proxy.errors import RateLimited
+from proxy.exchange import Exchange, Handler, Response
+from proxy.policies.client_key import KeyReader
+from proxy.protocol.rate_limit_fields import RateLimitFields
+from proxy.resilience.limiter import LimiterState
+from proxy.telemetry.events import Decision
+
+if TYPE_CHECKING:
+    from proxy.storage.limits import SharedLimits
+
+_LIMITED: Final = Decision("rate_limit", "limited")
+_WOULD_LIMIT: Final = Decision("rate_limit", "limited", mode="shadow")
+
+_LONG_WAIT: Final = 10.0
+"""Seconds from which a wait is spread: who shares one key, or was refused at one time, shall not return at one time."""
+_SPREAD: Final = 0.1
+"""Of a long wait, at most, on top of it."""
+
+
+class RateLimit:
+    """All limits of a route that are in one mode: every one of them must let a request pass.
+
+    With `shared` they are kept in Redis. Shadow never waits, so it counts in `state` alone; there each instance takes
+    its share of the limits.
+    """
+
+    __slots__ = ("_clock", "_details", "_enforces", "_fields", "_inner", "_random", "_reads", "_shared", "_state")
+
+    def __init__(
+        self,
+        inner: Handler,
+        route_name: str,
+        limits: Sequence[RateLimitConfig],
+        state: LimiterState,
+        shared: "SharedLimits | None",
+        *,
+        mode: Mode,
+        clock: Callable[[], float],
+        random: Callable[[], float],
+    ) -> None:
+        self._inner = inner
+        self._state = state
+        self._shared = shared
+        self._enforces = mode == "enforce"
+        self._clock = clock
+        self._random = random
+        self._reads = [KeyReader(limit.key).read for limit in limits]
+        self._fields = RateLimitFields(
+            route_name, [(limit.rate.count, limit.rate.period, limit.cost) for limit in limits]
+        )
+        self._details = [f"This client is over its limit of {limit.rate} on this route." for limit in limits]
+
+    async def handle(self, exchange: Exchange) -> Response:
+        """Pass the exchange on. Raises RateLimited, and RateLimitUnavailable where Redis has to be there."""
+        keys = [read(exchange) for read in self._reads]
+        if self._shared is None:
+            allowed, index, remaining, seconds = self._state.take(keys, self._clock())
+        elif self._enforces:
+            allowed, index, remaining, seconds = await self._shared.take(keys, exchange)
+        else:
+            allowed, index, remaining, seconds = self._shared.estimate(keys)
+        if not self._enforces:
+            if not allowed:
+                exchange.decide(_WOULD_LIMIT)
+            return await self._inner.handle(exchange)
+        if not allowed:
+            exchange.decide(_LIMITED)
+            raise self._refusal(index, remaining, seconds)
+        response = await self._inner.handle(exchange)
+        if index >= 0:
+            limit = self._fields.allowed(index, remaining, seconds)
+            response.headers = [*response.headers, self._fields.policy, limit]  # the list may be somebody else's
+        return response
+
+    def _refusal(self, index: int, remaining: int, seconds: float) -> RateLimited:
+        if seconds > _LONG_WAIT:
+            seconds += seconds * _SPREAD * self._random()
+        error = RateLimited(self._details[index], retry_after=seconds)
+        error.fields = (self._fields.policy, self._fields.refused(index, remaining, seconds))
+        return error
+
+    def __repr__(self) -> str:
+        return f"<RateLimit {'enforce' if self._enforces else 'shadow'} {self._state!r}>"

@@ -1,0 +1,1 @@
+"""Several worker processes behind one data port, started, watched and asked by one supervisor."""

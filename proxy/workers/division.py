@@ -1,0 +1,69 @@
+"""The share of one worker in the limits that hold for the whole of Tidegate.
+
+Connections, permits and places in a queue are split so that the shares add up to the whole; the first workers get what
+cannot be split evenly. Each worker has at least one of what it cannot do without.
+"""
+
+from typing import TypeVar
+
+from proxy.config.model import Config, RouteConfig, ServerConfig, UpstreamConfig
+from proxy.config.policies import BulkheadConfig, RateLimitConfig
+from proxy.config.policy_types import Rate
+
+B = TypeVar("B", bound=BulkheadConfig)
+
+
+def divide(config: Config, workers: int, index: int) -> Config:
+    """What worker `index` (from 0) of `workers` goes by; the digest stays that of the whole."""
+    if workers == 1:
+        return config
+    share = _Share(workers, index)
+    shared_limits = config.redis is not None
+    return config.model_copy(
+        update={
+            "server": share.server(config.server),
+            "upstreams": {name: share.upstream(upstream) for name, upstream in config.upstreams.items()},
+            "routes": tuple(share.route(route, shared_limits=shared_limits) for route in config.routes),
+        }
+    )
+
+
+class _Share:
+    def __init__(self, workers: int, index: int) -> None:
+        self._workers = workers
+        self._index = index
+
+    def of(self, whole: int, least: int = 1) -> int:
+        """This worker's part of `whole`."""
+        return max(least, whole // self._workers + (self._index < whole % self._workers))
+
+    def server(self, server: ServerConfig) -> ServerConfig:
+        limits = server.limits
+        divided = limits.model_copy(update={"max_connections": self.of(limits.max_connections)})
+        return server.model_copy(update={"limits": divided})
+
+    def upstream(self, upstream: UpstreamConfig) -> UpstreamConfig:
+        return upstream.model_copy(update={"max_connections": self.of(upstream.max_connections)})
+
+    def route(self, route: RouteConfig, *, shared_limits: bool) -> RouteConfig:
+        update: dict[str, object] = {}
+        if route.bulkhead is not None:
+            update["bulkhead"] = self.bulkhead(route.bulkhead)
+        if not shared_limits:  # with Redis every worker is an instance like any other
+            update["rate_limit"] = tuple(self.rate_limit(limit) for limit in route.rate_limit)
+        return route.model_copy(update=update)
+
+    def bulkhead(self, bulkhead: B) -> B:
+        return bulkhead.model_copy(
+            update={
+                "max_concurrent": self.of(bulkhead.max_concurrent),
+                "min_concurrent": self.of(bulkhead.min_concurrent),
+                "max_queued": self.of(bulkhead.max_queued, least=0),
+            }
+        )
+
+    def rate_limit(self, limit: RateLimitConfig) -> RateLimitConfig:
+        """The same count in a period so many times as long: exact where a divided count would be rounded."""
+        rate = Rate(limit.rate.count, limit.rate.period * self._workers)
+        burst = self.of(limit.burst or limit.rate.count, least=limit.cost)  # below its cost no request would ever pass
+        return limit.model_copy(update={"rate": rate, "burst": burst})

@@ -1,0 +1,110 @@
+"""Keeps one worker running: starts it, waits for its end, starts it again."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Callable, Sequence
+from time import monotonic
+
+from proxy.config.model import Config
+from proxy.process import explain
+from proxy.telemetry.merge import Values, absorb
+from proxy.workers.child import Child
+from proxy.workers.restarts import Backoff, reason_of
+from proxy.workers.timing import Timing
+
+log = logging.getLogger("tidegate.workers")
+
+
+class Slot:
+    """The place of worker `index`. `share` gives what it is to serve, `ended` is told why it is started again."""
+
+    def __init__(
+        self,
+        index: int,
+        listening: Sequence[socket.socket],
+        timing: Timing,
+        *,
+        share: Callable[[int], Config],
+        joined: Callable[[Child], None],
+        ended: Callable[[str], None],
+    ) -> None:
+        self.index = index
+        self.child: Child | None = None
+        self.past: Values = {}
+        """What the workers that were here before have counted."""
+        self.first: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        """What came of the first start: why it failed, or nothing."""
+        self._listening = listening
+        self._timing = timing
+        self._share = share
+        self._joined = joined
+        self._ended = ended
+        self._backoff = Backoff()
+        self._leaving = asyncio.Event()
+
+    async def run(self) -> None:
+        """Have a worker here until `leave`."""
+        while not self._leaving.is_set():
+            born = monotonic()
+            reason = await self._one_life()
+            if self._leaving.is_set():
+                return
+            wait = self._backoff.delay(monotonic() - born)
+            self._ended(reason)
+            extra = {"worker": self.index, "reason": reason, "wait": wait}
+            log.warning("a worker has ended and is started again", extra=extra)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._leaving.wait()
+
+    def leave(self, drain: float, accept: float) -> None:
+        """Have the worker end in good order, or at once when `drain` is 0, and start no other."""
+        self._leaving.set()
+        if self.child is not None:
+            if drain:
+                self.child.drain(drain, accept)
+            else:
+                self.child.stop()
+
+    def kill(self) -> None:
+        """End the worker without asking."""
+        if self.child is not None:
+            self.child.kill()
+
+    def replace(self, drain: float) -> None:
+        """Have another worker here; this one may finish what is under way, if it still does what it is told."""
+        child = self.child
+        if child is None or child.draining:
+            return
+        if not child.is_up:
+            child.kill("reload")
+            return
+        child.reason = "reload"
+        child.drain(drain, 0.0)
+        asyncio.get_running_loop().call_later(drain + self._timing.last_words, child.kill)
+
+    async def _one_life(self) -> str:
+        try:
+            child = self.child = await Child.spawn(self.index, self._listening, self._timing)
+        except OSError as error:
+            self._tried(explain(error))
+            return "crashed"
+        try:
+            problem = await child.start(self._share(self.index))
+            if not problem and not self._leaving.is_set():
+                self._joined(child)
+            self._tried(problem)
+            code = await child.ended()
+        finally:
+            self.child = None
+            absorb(self.past, child.values)
+            await child.close()
+        return child.reason or reason_of(code)
+
+    def _tried(self, problem: str) -> None:
+        if problem:
+            log.error("a worker cannot start", extra={"worker": self.index, "problem": problem})
+        if not self.first.done():
+            self.first.set_result(problem)

@@ -1,0 +1,259 @@
+"""The supervisor: binds the ports, keeps the workers running, and speaks for all of them."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from time import monotonic, time
+from typing import Any
+
+from proxy import __version__
+from proxy.admin.server import AdminServer, HealthServer
+from proxy.admin.view import Readiness, RouteView
+from proxy.app import load_and_warn, warn_of_restart
+from proxy.config.effective import effective
+from proxy.config.loader import Loaded
+from proxy.config.model import Config, ServerConfig
+from proxy.config.problems import ConfigError
+from proxy.config.watcher import FileWatcher
+from proxy.process import StartFailed
+from proxy.server.listener import bind, binding
+from proxy.telemetry.build import build_info
+from proxy.telemetry.events import ReloadEvent
+from proxy.telemetry.exposition import CONTENT_TYPE
+from proxy.telemetry.merge import render_merged
+from proxy.telemetry.registry import Metrics
+from proxy.workers.child import STATES, Child
+from proxy.workers.division import divide
+from proxy.workers.slot import Slot
+from proxy.workers.timing import PULSE, Timing
+from proxy.workers.views import RECENT_REQUESTS, readiness_of, routes_of
+
+log = logging.getLogger("tidegate.workers")
+
+REASONS = ("crashed", "killed", "blocked", "reload")
+
+
+class Supervisor:
+    """Several workers as one Tidegate: an AdminView, and what `serve` runs and stops.
+
+    `start` may raise ConfigError, OSError or StartFailed, and has then left nothing behind.
+    """
+
+    def __init__(self, path: Path, workers: int, timing: Timing = Timing()) -> None:  # noqa: B008 - frozen
+        self._path = path
+        self._count = workers
+        self._timing = timing
+        self._metrics = Metrics(build_info())
+        self._metrics.worker_restarts = dict.fromkeys(REASONS, 0)
+        self._config: Config
+        self._sockets: list[socket.socket] = []
+        self._slots: list[Slot] = []
+        self._running: list[asyncio.Task[None]] = []
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._admin: AdminServer | None = None
+        self._health: HealthServer | None = None
+        self._reloading = asyncio.Lock()
+
+    # --- life ---
+
+    async def start(self, loaded: Loaded | None = None, watcher: FileWatcher | None = None) -> None:
+        """Bind every listener, start all workers, and return when the first is ready."""
+        watcher = watcher or FileWatcher(self._path)
+        self._config = (loaded or load_and_warn(self._path)).config
+        server = self._config.server
+        try:
+            await self._listen(server)
+            self._start_workers()
+            await self._first_worker()
+        except (OSError, StartFailed):
+            await self.stop()
+            raise
+        self._metrics.server.loaded(self._config.digest, time())
+        self._tasks.append(asyncio.create_task(self._reload_on_change(watcher)))
+        addresses = {"listen": str(server.listen), "admin": str(server.admin.listen) if server.admin else "off"}
+        log.info(
+            "ready",
+            extra={"version": __version__, **addresses, "digest": self._config.digest, "workers": self._count},
+        )
+
+    async def stop(self, drain: float = 0.0, accept: float = 0.0) -> None:
+        """Have all workers stop as the App does; whoever takes longer is killed."""
+        self._metrics.server.draining = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for sock in self._sockets:
+            sock.close()  # the workers have theirs: the port is closed when the last of them closes it
+        for slot in self._slots:
+            slot.leave(drain, accept)
+        if self._running:
+            await asyncio.wait(self._running, timeout=drain + min(accept, drain) + self._timing.last_words)
+        for slot in self._slots:
+            slot.kill()
+        await asyncio.gather(*self._running)
+        if self._sockets and (path := self._config.server.listen.path):
+            Path(path).unlink(missing_ok=True)
+        self._sockets = []
+        for listener in (self._admin, self._health):
+            if listener is not None:
+                await listener.stop()
+
+    async def _listen(self, server: ServerConfig) -> None:
+        if server.admin is not None:
+            self._admin = AdminServer(self, server.admin)
+            with binding(server.admin.listen):
+                await self._admin.start()
+        if server.health is not None:
+            self._health = HealthServer(self, server.health)
+            with binding(server.health):
+                await self._health.start()
+        with binding(server.listen):
+            self._sockets = bind(server.listen)
+
+    def _start_workers(self) -> None:
+        for index in range(self._count):
+            slot = Slot(index, self._sockets, self._timing, share=self._share, joined=self._joined, ended=self._ended)
+            self._slots.append(slot)
+            self._running.append(asyncio.create_task(slot.run()))
+        self._tasks.append(asyncio.create_task(self._watch()))
+
+    async def _first_worker(self) -> None:
+        """Wait until one serves. Raises StartFailed when none can."""
+        problem = ""
+        for first in asyncio.as_completed([slot.first for slot in self._slots]):
+            problem = await first
+            if not problem:
+                return
+        raise StartFailed(problem)
+
+    async def _watch(self) -> None:
+        """Look after workers that do not report."""
+        interval = PULSE / 2
+        while True:
+            due = monotonic() + interval
+            await asyncio.sleep(interval)
+            asleep = max(0.0, monotonic() - due)  # when we were stopped ourselves, nobody else is to blame
+            for child in self._children:
+                child.check(asleep)
+
+    def _share(self, index: int) -> Config:
+        return divide(self._config, self._count, index)
+
+    def _joined(self, child: Child) -> None:
+        """A worker serves."""
+
+    def _ended(self, reason: str) -> None:
+        self._metrics.worker_restarts[reason] += 1
+
+    @property
+    def _children(self) -> list[Child]:
+        return [slot.child for slot in self._slots if slot.child is not None]
+
+    # --- configuration ---
+
+    async def reload(self) -> ReloadEvent:
+        """Load the file again and have every worker go by it; what was in force stays when it is refused."""
+        async with self._reloading:
+            try:
+                loaded = await asyncio.to_thread(load_and_warn, self._path)
+            except (ConfigError, OSError) as error:
+                event = ReloadEvent(ok=False, digest=self._config.digest, reason=str(error), at=time())
+            else:
+                event = await self._bring_into_force(loaded.config)
+            if event.ok:
+                log.info("configuration in force", extra={"digest": event.digest})
+            else:
+                log.error("reload refused, the configuration stays as it was", extra={"problems": event.reason})
+            self._metrics.server.reloaded(event)
+            return event
+
+    async def _bring_into_force(self, config: Config) -> ReloadEvent:
+        """One version is in force afterwards: workers that do not have it are replaced."""
+        before = self._config
+        warn_of_restart(before.server, config.server)
+        self._config = config  # from here on for whoever starts, too
+        answers = await asyncio.gather(*(child.reload(self._share(child.index)) for child in self._children))
+        events = [event for event in answers if event is not None]
+        accepted = [event for event in events if event.ok]
+        if events and not accepted:
+            self._config = before
+            event = events[0]
+        else:
+            done = ReloadEvent(ok=True, digest=config.digest, reason="", at=time())
+            event = replace(accepted[0], at=done.at) if accepted else done
+            if self._admin is not None and config.server.admin is not None:
+                self._admin.guard_by(config.server.admin)
+        for slot in self._slots:
+            if slot.child is not None and slot.child.digest != self._config.digest:
+                slot.replace(self.drain_limit)
+        return event
+
+    async def _reload_on_change(self, watcher: FileWatcher) -> None:
+        while True:
+            await watcher.changed()
+            try:
+                await self.reload()
+            except Exception:
+                log.exception("Bug: the reload failed; the configuration stays as it was")
+
+    # --- what goes to all workers ---
+
+    def reopen_logs(self) -> None:
+        """Have every worker go on in new files."""
+        for child in self._children:
+            child.channel.tell("reopen_logs")
+
+    async def command(self, name: str, **arguments: Any) -> list[Any]:
+        """What each worker answers to one of `worker.COMMANDS`; None for a worker that does not answer."""
+        asked = (child.ask("command", name=name, arguments=arguments) for child in self._children)
+        return await asyncio.gather(*asked)
+
+    # --- what the admin listener asks (AdminView) ---
+
+    @property
+    def port(self) -> int:
+        """The data port in use; 0 on a Unix socket."""
+        sock = self._sockets[0]
+        return 0 if sock.family == socket.AF_UNIX else int(sock.getsockname()[1])
+
+    @property
+    def admin_port(self) -> int:
+        """The admin port in use; 0 without one."""
+        return 0 if self._admin is None else self._admin.port
+
+    @property
+    def drain_limit(self) -> float:
+        """`server.drain` in force, seconds."""
+        return self._config.server.drain
+
+    def ready(self) -> Readiness:
+        """Ready while at least one worker is."""
+        return readiness_of(self._children, draining=self._metrics.server.draining, digest=self._config.digest)
+
+    def config(self) -> dict[str, Any]:
+        """The effective configuration of the whole, secrets masked."""
+        return effective(self._config)
+
+    async def routes(self) -> list[RouteView]:
+        """The routes in force, with what the workers that answer have counted."""
+        names = [route.name for route in self._config.routes]
+        recent = RECENT_REQUESTS // self._count
+        asked = (child.ask("routes", names=names, recent=recent) for child in self._children)
+        answers = [answer for answer in await asyncio.gather(*asked) if answer is not None]
+        return routes_of(self._config, answers)
+
+    async def metrics(self) -> tuple[bytes, str]:
+        """The metrics of all workers, put together, and their content type."""
+        await asyncio.gather(*(child.ask("refresh") for child in self._children))
+        states = Counter(child.state for child in self._children)
+        down = self._count - len(self._children)
+        self._metrics.workers = {**{state: states[state] for state in STATES}, "down": down}
+        self._metrics.server.ready = self.ready().ok
+        for child in self._children:
+            child.measure()
+        parts = [*(slot.past for slot in self._slots), *(child.values for child in self._children)]
+        return render_merged(self._metrics.with_process(), parts), CONTENT_TYPE
