@@ -42,7 +42,7 @@ def parse_arguments() -> argparse.Namespace:
     profiler = commands.add_parser("profile", help="where Tidegate's microseconds go, by function")
     profiler.add_argument("scenario", choices=SCENARIOS, nargs="?", default="get")
     profiler.add_argument("--seconds", type=int, default=8)
-    profiler.add_argument("--target", default="tidegate", choices=("tidegate", "naive"))
+    profiler.add_argument("--target", default="tidegate", choices=("tidegate", "tidegate-no-lane", "naive"))
     profiler.set_defaults(run=run_profile)
     arguments = sys.argv[1:]
     if not arguments or arguments[0] not in (*commands.choices, "-h", "--help"):

@@ -51,7 +51,11 @@ def compare(targets: Sequence[Target], scenarios: Sequence[Scenario], effort: Ef
         starts = measure_starts(targets, work, origin, effort.starts)
         with ExitStack() as stack:
             up = [stack.enter_context(target.running(work, origin)) for target in targets]
-            samples = [sample for scenario in scenarios for sample in _rounds(up, scenario, effort)]
+            samples = [
+                sample
+                for scenario in scenarios
+                for sample in _rounds([target for target in up if scenario.suits(target.name)], scenario, effort)
+            ]
             loaded_rss = {target.name: target.process.rss() for target in up}
     return Results(origin_name, effort, starts, samples, loaded_rss)
 

@@ -8,7 +8,6 @@ calls; only their order of cost means something.
 import argparse
 import asyncio
 import cProfile
-import gc
 import pstats
 import socket
 import tempfile
@@ -20,6 +19,7 @@ from typing import Any
 import uvloop
 
 from proxy.app import App
+from proxy.process import settle_garbage
 from proxy.upstream.dial import Dialer
 
 POLICIES = """
@@ -105,8 +105,7 @@ async def measure(path: str, rounds: int, requests: int, connections: int, profi
         app = App(policies)
         await app.start()
         clients = [Client(loop, app._edge(), quiet, path) for _ in range(connections)]
-        gc.collect()
-        gc.freeze()
+        settle_garbage()
         best = float("inf")
         if profiler is not None:
             profiler.enable()

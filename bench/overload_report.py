@@ -110,7 +110,8 @@ def _failing_row(run: Run) -> tuple[str, ...]:
 def _breaker(run: Run) -> str:
     if run.counts.opened is None:
         return ""
-    return f"opened {run.counts.opened} times" if run.counts.opened else "closed"
+    opened = run.counts.opened
+    return f"opened {'once' if opened == 1 else f'{opened} times'}" if opened else "closed"
 
 
 def _milliseconds(answers: Sequence[Answer], percent: float) -> str:

@@ -16,8 +16,8 @@ DOCUMENT = Path(__file__).parent.parent / "docs" / "performance.md"
 BEGIN = "<!-- bench:begin -->"
 END = "<!-- bench:end -->"
 OWN = "tidegate"
+NO_LANE = "tidegate-no-lane"
 REFERENCE = "envoy"
-GOAL_SCENARIO = "get"
 MIB = 2**20
 
 
@@ -38,13 +38,23 @@ def goal_table(results: Results) -> str:
     own = next((start for start in results.starts if start.target == OWN), None)
     if own is None:
         return ""
-    ratios = cpu_ratios(results.samples, GOAL_SCENARIO, OWN)
     rows = [
+        row
+        for target in (OWN, NO_LANE)
+        for row in (
+            _ratio_goal(
+                f"`{target}`, `get`: CPU per request / Envoy's", cpu_ratios(results.samples, "get", target), 0.8
+            ),
+            _ratio_goal(
+                f"`{target}`, `limited`: CPU per refusal / per `get`", refusal_ratios(results.samples, target), 0.25
+            ),
+        )
+        if row
+    ]
+    rows += [
         _goal("first proxied 200 after exec, ms", own.data_seconds * 1000, 500),
         _goal("idle RSS, MiB", own.idle_rss / MIB, 70),
     ]
-    if ratios:
-        rows.insert(0, _goal(f"`{GOAL_SCENARIO}`: CPU per request / Envoy's", median(ratios), 0.8))
     return table(("goal", "at most", "measured", ""), rows)
 
 
@@ -71,6 +81,12 @@ def cpu_ratios(samples: Sequence[Sample], scenario: str, target: str) -> list[fl
     peer = _rounds(samples, scenario, REFERENCE)
     own = _rounds(samples, scenario, target)
     return [mine.cpu_us / its.cpu_us for mine, its in zip(own, peer, strict=False)]
+
+
+def refusal_ratios(samples: Sequence[Sample], target: str) -> list[float]:
+    """CPU per refusal against the target's own CPU per proxied request, round by round."""
+    refused, proxied = _rounds(samples, "limited", target), _rounds(samples, "get", target)
+    return [one.cpu_us / other.cpu_us for one, other in zip(refused, proxied, strict=False)]
 
 
 def start_table(starts: Sequence[Start], loaded_rss: dict[str, int]) -> str:
@@ -140,6 +156,10 @@ def _spread(ratios: Sequence[float]) -> str:
 
 def _goal(text: str, measured: float, limit: float) -> tuple[str, ...]:
     return text, f"{limit:g}", f"{measured:.3g}", "reached" if measured <= limit else "missed"
+
+
+def _ratio_goal(text: str, ratios: Sequence[float], limit: float) -> tuple[str, ...]:
+    return _goal(text, median(ratios), limit) if ratios else ()
 
 
 def _row(cells: Sequence[str], widths: Sequence[int]) -> str:

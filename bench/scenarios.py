@@ -18,6 +18,14 @@ class Scenario:
     connections: int = 32
     standard: bool = True
     """Whether it is measured when no scenario is named."""
+    spared: int = 0
+    """How many answers of a round may be others: before it refuses, a limit lets somebody through."""
+    targets: tuple[str, ...] = ()
+    """Who can answer so; empty: all."""
+
+    def suits(self, target: str) -> bool:
+        """Whether it is asked of the target of that name."""
+        return not self.targets or target in self.targets
 
 
 SCENARIOS = {
@@ -28,6 +36,23 @@ SCENARIOS = {
         Scenario("get-256", "GET, 1 KiB answer, 256 connections", "/items/1", connections=256, standard=False),
         Scenario("post", "POST, 1 KiB up, 1 KiB down, 32 connections", "/items", method="POST", body=1024),
         Scenario("large", "GET, 1 MiB answer, 8 connections", "/large", connections=8),
+        Scenario(
+            "limited",
+            "GET over a rate limit: 429, 32 connections",
+            "/items/limited",
+            status=429,
+            spared=1,
+            targets=("tidegate", "tidegate-no-lane", "nginx", "envoy"),
+        ),
+        Scenario(
+            "open",
+            "GET with an open breaker: 503, 32 connections",
+            "/items/open",
+            status=503,
+            standard=False,
+            spared=1,
+            targets=("tidegate", "tidegate-no-lane"),
+        ),
         Scenario("unmatched", "GET that no route matches: 404, 32 connections", "/nowhere", status=404),
     )
 }

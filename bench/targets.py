@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -44,6 +44,8 @@ class Target:
     command: Callable[[Path, Mapping[str, str]], list[str]]
     ready_path: str = ""
     """A readiness check on the admin port, where there is one."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Variables that it is started with, beside those of its configuration."""
 
     @contextmanager
     def running(self, work: Path, origin: int, env: Mapping[str, str] | None = None) -> Iterator[Running]:
@@ -58,7 +60,7 @@ class Target:
             "ORIGIN_PORT": str(origin),
         }
         command = self.command(work, values)
-        with Process(command, work / f"{self.name}.log", cores()[0], {**values, **(env or {})}) as process:
+        with Process(command, work / f"{self.name}.log", cores()[0], {**values, **self.env, **(env or {})}) as process:
             data_seconds = process.wait_ready(listen, READY_PATH)
             admin_seconds = process.wait_ready(admin, self.ready_path) if self.ready_path else None
             yield Running(
@@ -68,8 +70,10 @@ class Target:
 
 def find_targets() -> tuple[list[Target], dict[str, str]]:
     """The targets that are installed here, and the missing ones with what to install."""
+    version = metadata.version("tidegate")
     found = [
-        Target("tidegate", metadata.version("tidegate"), _tidegate, ready_path="/readyz"),
+        Target("tidegate", version, _tidegate, ready_path="/readyz"),
+        Target("tidegate-no-lane", version, _tidegate, ready_path="/readyz", env={"TIDEGATE_LANE": "off"}),
         Target("naive", f"aiohttp {metadata.version('aiohttp')}", _naive),
     ]
     missing = {}

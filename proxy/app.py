@@ -3,8 +3,7 @@
 import asyncio
 import contextlib
 import logging
-import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -12,6 +11,7 @@ from time import monotonic, time
 from typing import Any
 
 from proxy import __version__
+from proxy.admin.breakers import BreakerStatus, ForcedState, breaker_status
 from proxy.admin.server import AdminServer, HealthServer
 from proxy.admin.view import Readiness, RouteView
 from proxy.config.effective import effective
@@ -24,6 +24,7 @@ from proxy.policies_file import load
 from proxy.runtime import Resources, Runtime
 from proxy.server.edge import Edge
 from proxy.server.listener import Listener, binding
+from proxy.server.shared_port import SharedPort
 from proxy.state_registry import StateRegistry
 from proxy.telemetry.access_log import AccessLog, CurrentAccessLog, open_access_log
 from proxy.telemetry.build import build_info
@@ -45,8 +46,7 @@ CONNECTION_GRACE = 0.5
 class Inherited:
     """What a worker has from its supervisor: no file to watch, no admin and no health listener."""
 
-    sockets: Sequence[socket.socket]
-    """Listening, on the data port."""
+    port: SharedPort
     load: Callable[[], Loaded]
     """The worker's share of the configuration that is to be in force."""
 
@@ -117,7 +117,7 @@ class App:
 
     async def _listen(self, server: ServerConfig) -> None:
         if self._inherited is not None:
-            self._listener = Listener(server.listen, self._edge, self._inherited.sockets)
+            self._listener = Listener(server.listen, self._edge, self._inherited.port)
             await self._listener.start()
             return
         self._listener = Listener(server.listen, self._edge)
@@ -283,6 +283,27 @@ class App:
         """All metrics in the Prometheus text format, and its content type."""
         self._metrics.server.ready = self.ready().ok
         return self._metrics.expose()
+
+    def breakers(self) -> list[BreakerStatus]:
+        """All breakers in force; a name appears once for each mode."""
+        now = monotonic()
+        states = self._resources.states.of("breaker")
+        return [breaker_status(name, mode, breaker.snapshot(now), now) for name, mode, breaker in states]
+
+    def force_breaker(self, name: str, state: ForcedState, seconds: float) -> bool:
+        """Force it for that long; False: there is none of that name."""
+        now = monotonic()
+        forced = [breaker for each, _, breaker in self._resources.states.of("breaker") if each == name]
+        for breaker in forced:
+            breaker.force(state, now + seconds, now)
+        return bool(forced)
+
+    def release_breaker(self, name: str) -> bool:
+        """End the force, if there is any; False: there is no breaker of that name."""
+        released = [breaker for each, _, breaker in self._resources.states.of("breaker") if each == name]
+        for breaker in released:
+            breaker.release(monotonic())
+        return bool(released)
 
     # --- what a supervisor asks of a worker ---
 

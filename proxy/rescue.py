@@ -33,7 +33,8 @@ class Rescue:
 
     @staticmethod
     def _answer(exchange: Exchange, error: ProxyError) -> Response:
-        exchange.error = error
+        # Its frames hold the exchange, which holds the error: such a circle would be left to the garbage collector.
+        exchange.error = error.with_traceback(None)
         headers, body = problem_response(
             error, exchange.request_id, exchange.request.headers.get("Accept", ""), exchange.upstream_status
         )

@@ -2,6 +2,7 @@
 
 from aiohttp import web
 
+from proxy.admin.breakers import breaker_routes
 from proxy.admin.guard import Guard
 from proxy.admin.listener import Listener
 from proxy.admin.responses import json_response, problem
@@ -22,7 +23,7 @@ class AdminServer(Listener):
     """The health endpoints, and `/routes`, `/config`, `/version` and `POST /reload`, behind the guard."""
 
     def __init__(self, view: AdminView, config: AdminConfig) -> None:
-        routes = _Health(view).routes() + _Admin(view).routes()
+        routes = _Health(view).routes() + _Admin(view).routes() + breaker_routes(view)
         super().__init__(config.listen, routes, check=Guard(config).check)
 
     def guard_by(self, config: AdminConfig) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from proxy.admin.breakers import BreakerView
 from proxy.telemetry.events import ReloadEvent
 from proxy.telemetry.statistics import RouteStatistics
 
@@ -31,7 +32,7 @@ class RouteView:
     statistics: RouteStatistics
 
 
-class AdminView(Protocol):
+class AdminView(BreakerView, Protocol):
     """A look at the running process, and the one thing that can be done to it."""
 
     def ready(self) -> Readiness:

@@ -7,6 +7,7 @@ from typing import Final, Literal
 from proxy.config.policy_types import Mode
 from proxy.errors import BulkheadFull, ConnectionTimeout, DeadlineExceeded, UpstreamTimeout
 from proxy.exchange import Exchange, Handler, Response
+from proxy.policies.breaker import is_upstream_failure
 from proxy.resilience.permits import Permits
 from proxy.telemetry.events import Decision
 from proxy.telemetry.instruments import Histogram
@@ -115,17 +116,16 @@ class Bulkhead:
 
     async def _measure(self, exchange: Exchange, in_flight: int) -> Response:
         """Tell the permits how long the response head took. Errors that are no timeouts tell nothing about load."""
-        started = self._clock()
         try:
             response = await self._inner.handle(exchange)
         except (UpstreamTimeout, ConnectionTimeout) as error:
             now = self._clock()
-            if _is_telling(error, exchange, now - started):
-                self._permits.record(now - started, in_flight, now, dropped=True)
+            if is_upstream_failure(error, exchange, now):
+                self._permits.record(now - exchange.attempt_started, in_flight, now, dropped=True)
             raise
         if response.status < _FIRST_FAILURE_STATUS:
             now = self._clock()
-            self._permits.record(now - started, in_flight, now)
+            self._permits.record(now - exchange.attempt_started, in_flight, now)
         return response
 
     # --- shadow ---
@@ -175,14 +175,6 @@ class _Waiter:
             return False
         self.outcome.set_result(outcome)
         return True
-
-
-def _is_telling(error: UpstreamTimeout | ConnectionTimeout, exchange: Exchange, seconds: float) -> bool:
-    """Whether the upstream was too slow, rather than the caller in a hurry: little may have been left of the total."""
-    if isinstance(error, ConnectionTimeout) or error.kind != "total":
-        return True
-    total = exchange.timeout.total
-    return total is not None and seconds >= total / 2
 
 
 def _too_late(exchange: Exchange) -> DeadlineExceeded:

@@ -36,8 +36,8 @@ def address_key(address: str) -> bytes:
 class KeyReader:
     """Reads the parts in `keys` from an exchange and makes one key of them.
 
-    The key is that of the address where this is the only part, else a hash of 16 bytes that nobody can make collide: each
-    part is preceded by its length. Where the client left a part away, its address takes the part's place.
+    The key is that of the address where this is the only part, else a hash of 16 bytes that nobody can make collide:
+    each part is preceded by its length. Where the client left a part away, its address takes the part's place.
     """
 
     __slots__ = ("_reads", "read")
@@ -64,45 +64,43 @@ def read_address(exchange: Exchange) -> bytes:
 
 
 def _reading(key: ClientKey) -> Reading:
-    name = key.name
+    name = key.name.encode()
     match key.kind:
         case "client_ip":
             return read_address
         case "api_key":
-            return _api_key
+            return _read_api_key
         case "header":
-            return lambda exchange: _header(exchange, name)
+            return lambda exchange: b", ".join(_values(exchange, name.lower()))
         case "cookie":
             return lambda exchange: _cookie(exchange, name)
         case _:
-            return lambda exchange: unquote_to_bytes(_octets(exchange.params.get(name, "")))
+            return lambda exchange: _param(exchange, key.name)
 
 
-def _header(exchange: Exchange, name: str) -> bytes:
-    """All values in one, as RFC 9110 section 5.3 puts them together."""
-    return _octets(", ".join(exchange.request.headers.getall(name, ())))
+def _values(exchange: Exchange, name: bytes) -> list[bytes]:
+    """All values of a field, given in lower case."""
+    return [value for each, value in exchange.request.fields.raw if len(each) == len(name) and each.lower() == name]
 
 
-def _api_key(exchange: Exchange) -> bytes:
+def _read_api_key(exchange: Exchange) -> bytes:
     """X-API-Key, else the credentials of Authorization without their scheme."""
-    key = _header(exchange, "X-API-Key")
-    if key:
+    if key := b", ".join(_values(exchange, b"x-api-key")):
         return key
-    scheme_and_credentials = _header(exchange, "Authorization").split(None, 1)
+    scheme_and_credentials = b", ".join(_values(exchange, b"authorization")).split(None, 1)
     return scheme_and_credentials[1] if len(scheme_and_credentials) > 1 else b""
 
 
-def _cookie(exchange: Exchange, name: str) -> bytes:
+def _cookie(exchange: Exchange, name: bytes) -> bytes:
     """The first cookie of that name, without quotes around it (RFC 6265 section 4.1.1)."""
-    wanted = _octets(name)
-    for header in exchange.request.headers.getall("Cookie", ()):
-        for pair in _octets(header).split(b";"):
+    for header in _values(exchange, b"cookie"):
+        for pair in header.split(b";"):
             found, _, value = pair.partition(b"=")
-            if found.strip() == wanted:
+            if found.strip() == name:
                 return value.strip().strip(b'"')
     return b""
 
 
-def _octets(text: str) -> bytes:
-    """The bytes as they were on the wire."""
-    return text.encode("utf-8", "surrogateescape")
+def _param(exchange: Exchange, name: str) -> bytes:
+    """The path parameter as the upstream will read it, so that `%61` and `a` are one client."""
+    return unquote_to_bytes(exchange.params.get(name, "").encode("utf-8", "surrogateescape"))

@@ -1,6 +1,7 @@
 """The last word on a failure: something less good, marked as such, in place of an error."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from proxy.config.policies import FallbackConfig
@@ -85,16 +86,18 @@ class Fallback:
             answer = await step.answer(exchange, failure, status)
             if answer is not None:
                 kind = step.kind
-                exchange.decide(Decision("fallback", kind, detail=_cause(failure, status)))
+                cause = _cause(failure, status)
+                exchange.decide(_decision(kind, "enforce", cause))
                 self._metrics.fallbacks[kind] = self._metrics.fallbacks.get(kind, 0) + 1
-                _mark(answer, kind, _proxy_status(step, exchange, failure, status))
+                token = "" if failure is None else failure.token
+                _mark(answer, kind, _proxy_status(kind, cause, token, status or exchange.upstream_status, step.is_own))
                 return answer
         return None
 
     def _report(self, exchange: Exchange, failure: ProxyError | None, status: int) -> None:
         for step in self._steps:
             if step.is_possible(exchange):
-                exchange.decide(Decision("fallback", step.kind, "shadow", _cause(failure, status)))
+                exchange.decide(_decision(step.kind, "shadow", _cause(failure, status)))
                 return
 
     def __repr__(self) -> str:
@@ -105,10 +108,15 @@ def _cause(failure: ProxyError | None, status: int) -> str:
     return f"status {status}" if failure is None else failure.slug
 
 
-def _mark(answer: Response, kind: str, proxy_status: str) -> None:
+@lru_cache(maxsize=256)
+def _decision(kind: str, mode: str, cause: str) -> Decision:
+    return Decision("fallback", kind, mode, cause)
+
+
+def _mark(answer: Response, kind: str, proxy_status: bytes) -> None:
     """Say what it is, and keep it from being taken for the real answer later on."""
     fields = [field for field in answer.headers if not _is_replaced(field[0].lower())]
-    fields += [_NO_STORE, (_DEGRADED, kind.encode()), (b"Proxy-Status", proxy_status.encode())]
+    fields += [_NO_STORE, (_DEGRADED, kind.encode()), (b"Proxy-Status", proxy_status)]
     answer.headers = fields
 
 
@@ -116,19 +124,17 @@ def _is_replaced(name: bytes) -> bool:
     return name in _REPLACED or name.endswith(_TARGETED)
 
 
-def _proxy_status(step: Step, exchange: Exchange, failure: ProxyError | None, status: int) -> str:
-    """Why the answer is not the upstream's (RFC 9209).
+@lru_cache(maxsize=256)
+def _proxy_status(kind: str, cause: str, token: str, received: int, is_own: bool) -> bytes:
+    """Why the answer is not the upstream's (RFC 9209). `token` is the type of our error, if it was one.
 
-    `proxy_internal_response` would say that nobody was asked (section 2.3.28), so the failure's own type stands here.
+    `proxy_internal_response` would say that nobody was asked (section 2.3), so the failure's own type stands here.
     Many of these types also say that the proxy made the response (section 2.1.1): another upstream's goes without.
     """
     params: dict[str, BareItem] = {}
-    if not step.is_own:
-        params["details"] = f"fallback: {step.kind}, after {_cause(failure, status)}"
-        return serialize_item(PROXY_NAME, params)
-    if failure is not None:
-        params["error"] = Token(failure.token)
-    if received := exchange.upstream_status if failure is not None else status:
+    if is_own and token:
+        params["error"] = Token(token)
+    if is_own and received:
         params["received-status"] = received
-    params["details"] = f"fallback: {step.kind}"
-    return serialize_item(PROXY_NAME, params)
+    params["details"] = f"fallback: {kind}" if is_own else f"fallback: {kind}, after {cause}"
+    return serialize_item(PROXY_NAME, params).encode()

@@ -27,6 +27,9 @@ class Retry:
 
     __slots__ = (
         "_clock",
+        "_config",
+        "_cool_down",
+        "_deposit",
         "_inner",
         "_is_shadow",
         "_keeps_bodies",
@@ -55,8 +58,11 @@ class Retry:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._inner = inner
+        self._config = config
         self._rules = RetryRules(config)
         self._state = state
+        self._cool_down = state.cool_down
+        self._deposit = state.budget.deposit
         self._metrics = metrics
         self._mode = mode
         self._is_shadow = mode == "shadow"
@@ -72,10 +78,13 @@ class Retry:
     async def handle(self, exchange: Exchange) -> Response:
         """Answer with the first outcome that stands. Raises CoolingDown, or the error of the last attempt."""
         now = self._clock()
-        is_probe = self._state.cool_down.is_on(now) and self._enter(exchange, now)
+        is_probe = self._cool_down.is_on(now) and self._enter(exchange, now)
         if is_probe is None:
             return await self._inner.handle(exchange)
-        replay = self._begin(exchange, now)
+        if exchange.received_attempt <= 1:
+            self._deposit(now)
+        body = exchange.request.body
+        replay = None if body is None else self._keep(exchange, body)
         deadline = exchange.deadline  # the head of an event stream lifts it, also when that response is discarded
         attempt = 1
         while True:
@@ -102,21 +111,18 @@ class Retry:
 
     def _enter(self, exchange: Exchange, now: float) -> bool | None:
         """True for a probe of the cool-down. Any other exchange is refused: None in shadow, else raises CoolingDown."""
-        cool_down = self._state.cool_down
-        if cool_down.take_probe(now):
+        if self._cool_down.take_probe(now):
             return True
         self._say(exchange, "cooling_down")
         if self._is_shadow:
             return None
-        raise CoolingDown("The upstream has asked to be left alone for a while.", retry_after=cool_down.remaining(now))
+        raise CoolingDown(
+            "The upstream has asked to be left alone for a while.", retry_after=self._cool_down.remaining(now)
+        )
 
-    def _begin(self, exchange: Exchange, now: float) -> ReplayBody | None:
-        """Count a first attempt; keep its body where there can be a second one."""
-        if exchange.received_attempt > 1:
-            return None
-        self._state.budget.deposit(now)
-        body = exchange.request.body
-        if body is None or not self._keeps_bodies:
+    def _keep(self, exchange: Exchange, body: RequestBody) -> ReplayBody | None:
+        """Have the body kept where there can be a second attempt."""
+        if exchange.received_attempt > 1 or not self._keeps_bodies:
             return None
         exchange.request.body = replay = ReplayBody(body)
         return replay
@@ -129,7 +135,7 @@ class Retry:
         if replay is not None:
             replay.rewind()
         now = self._clock()
-        return self._state.cool_down.is_on(now) and bool(self._enter(exchange, now))
+        return self._cool_down.is_on(now) and bool(self._enter(exchange, now))
 
     # --- after an attempt ---
 
@@ -150,12 +156,12 @@ class Retry:
         else:
             asked = 0.0
             if is_probe and outcome.source is Source.UPSTREAM:
-                self._state.cool_down.restart(now, 0)
+                self._cool_down.restart(now, 0)
             cause = self._rules.cause_of_error(outcome, request)
         if not cause or exchange.received_attempt > 1:  # a trusted caller that retries is the one who does so
             return None
         if _is_replayable(request.body):
-            wait = self._state.next_wait(attempt, asked, now, deadline, self._random)
+            wait = self._state.next_wait(self._config, attempt, asked, now, deadline, self._random)
         else:
             wait = "not_replayable"
         if isinstance(wait, str):
@@ -169,14 +175,15 @@ class Retry:
         return wait
 
     def _heed(self, exchange: Exchange, response: Response, now: float, *, is_probe: bool) -> float:
-        """Seconds for which the upstream asks to be left alone; a 503 that does so cools the route down."""
+        """Seconds for which the upstream may ask to be left alone; a 503 that does so cools the route down."""
         asked = 0.0
         if response.status in self._watched:
             asked = find_retry_after(response.headers, self._wall_clock()) or 0.0
-        seconds = self._state.capped(asked) if response.status == _UNAVAILABLE else 0.0
+            asked = min(asked, self._config.max_retry_after)
+        seconds = asked if response.status == _UNAVAILABLE else 0.0
         if is_probe:
-            self._state.cool_down.restart(now, seconds)
-        elif seconds and self._state.cool_down.start(now, seconds):
+            self._cool_down.restart(now, seconds)
+        elif seconds and self._cool_down.start(now, seconds):
             self._say(exchange, "cool_down_began")
         return asked
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from math import inf
-from typing import Final
+from typing import Final, NamedTuple
 
 from proxy.config.policies import TimeoutConfig
 from proxy.exchange import Body, Exchange, Handler, Response, Tunnel
@@ -20,13 +20,13 @@ class ShadowTimeouts:
     What a trusted caller said still holds. Limits in `mode: enforce` are enforced for `share` of the clients.
     """
 
-    __slots__ = ("_clock", "_config", "_inner", "_place", "_share")
+    __slots__ = ("_clock", "_inner", "_limits", "_place", "_share")
 
     def __init__(
         self, inner: Handler, config: TimeoutConfig, share: float, place: ClientPlace, *, clock: Callable[[], float]
     ) -> None:
         self._inner = inner
-        self._config = config
+        self._limits = _Limits.of(config)
         self._share = share if config.mode == "enforce" else 0.0
         self._place = place
         self._clock = clock
@@ -37,7 +37,7 @@ class ShadowTimeouts:
             return await self._inner.handle(exchange)
         exchange.deadline = exchange.caller_deadline
         exchange.timeout = NO_LIMITS
-        watch = _Watch(exchange, self._config, self._clock)
+        watch = _Watch(exchange, self._limits, self._clock)
         try:
             response = await self._inner.handle(exchange)
         except BaseException:
@@ -54,18 +54,32 @@ class ShadowTimeouts:
         return response
 
 
+class _Limits(NamedTuple):
+    """Seconds; infinite where there is no limit."""
+
+    total: float
+    attempt: float
+    first_byte: float
+    idle: float
+
+    @classmethod
+    def of(cls, config: TimeoutConfig) -> "_Limits":
+        limits = (config.total, config.attempt, config.first_byte, config.idle)
+        return cls(*(inf if limit is None else limit for limit in limits))
+
+
 class _Watch:
     """The limits of one exchange. Reports the first that passes: in force, it would have been the end."""
 
-    __slots__ = ("_clock", "_config", "_ends_at", "_exchange", "_fired", "_idle", "_kind")
+    __slots__ = ("_clock", "_ends_at", "_exchange", "_fired", "_kind", "_limits")
 
-    def __init__(self, exchange: Exchange, config: TimeoutConfig, clock: Callable[[], float]) -> None:
+    def __init__(self, exchange: Exchange, limits: _Limits, clock: Callable[[], float]) -> None:
         self._exchange = exchange
-        self._config = config
+        self._limits = limits
         self._clock = clock
         self._fired = False
-        self._ends_at, self._kind = (inf, "") if config.total is None else (exchange.started + config.total, "total")
-        self._idle = inf if config.idle is None else config.idle
+        self._ends_at = exchange.started + limits.total
+        self._kind = "total"
 
     def now(self) -> float:
         """Monotonic seconds."""
@@ -73,15 +87,15 @@ class _Watch:
 
     def head_came(self) -> None:
         """The head of the response is there, or an error in its place."""
-        began = self._exchange.attempt_started
-        attempt, first_byte = self._config.attempt, self._config.first_byte
-        if began and attempt is not None and began + attempt < self._ends_at:
-            self._ends_at, self._kind = began + attempt, "attempt"
-        self._look(began + first_byte if began and first_byte is not None else inf, "first_byte")
+        began = self._exchange.attempt_started or inf
+        end = began + self._limits.attempt
+        if end < self._ends_at:
+            self._ends_at, self._kind = end, "attempt"
+        self._look(began + self._limits.first_byte, "first_byte")
 
     def waited(self, since: float) -> None:
         """The upstream has kept us waiting since then."""
-        self._look(since + self._idle, "idle")
+        self._look(since + self._limits.idle, "idle")
 
     def lasts(self) -> None:
         """An event stream or a tunnel: from its head on only `idle` counts."""

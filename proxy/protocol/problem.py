@@ -3,7 +3,7 @@
 import re
 from functools import lru_cache
 from math import ceil
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import orjson
 
@@ -25,21 +25,25 @@ def problem_response(
     The body is JSON unless `accept` rules JSON out, then one line of text. `received_status` is what the upstream
     answered, 0 for nothing.
     """
-    retry_after = None if error.retry_after is None else retry_after_seconds(error.retry_after)
     as_text = bool(accept) and refuses_json(accept or "")
-    fields, body = _template(type(error), error.detail, retry_after, error.allow, received_status, as_text)
+    fields, body = _template(cast("Any", type(error)), error.detail, error.allow, received_status, as_text)
+    if error.retry_after is None:
+        if not as_text:
+            body = b'%b,"request_id":"%b"}' % (body, request_id.encode())
+        return [*fields, *error.fields, (b"Content-Length", b"%d" % len(body))], body
+    seconds = b"%d" % retry_after_seconds(error.retry_after)
     if not as_text:
-        body = b'%b,"request_id":"%b"}' % (body, request_id.encode())
-    return [*fields, *error.fields, (b"Content-Length", b"%d" % len(body))], body
+        body = b'%b,"retry_after":%b,"request_id":"%b"}' % (body, seconds, request_id.encode())
+    return [*fields, (b"Retry-After", seconds), *error.fields, (b"Content-Length", b"%d" % len(body))], body
 
 
 @lru_cache(maxsize=1024)
 def _template(
-    kind: type[ProxyError], detail: str, retry_after: int | None, allow: str, received_status: int, as_text: bool
+    kind: Any, detail: str, allow: str, received_status: int, as_text: bool
 ) -> tuple[tuple[tuple[bytes, bytes], ...], bytes]:
-    """The fields, and the body up to the request id: under load the same refusal is made again and again."""
+    """Fields, and the body without what differs each time: under load the same refusal is made again and again."""
     error = kind.__new__(kind)
-    ProxyError.__init__(error, detail, retry_after=retry_after, allow=allow)
+    ProxyError.__init__(error, detail, allow=allow)
     if as_text:
         content_type, body = b"text/plain; charset=utf-8", f"{error.status} {error.title}\n".encode()
     else:
@@ -49,25 +53,20 @@ def _template(
         (b"Cache-Control", b"no-store"),
         (b"Proxy-Status", proxy_status(error, received_status).encode()),
     ]
-    if retry_after is not None:
-        fields.append((b"Retry-After", b"%d" % retry_after))
     if allow:
         fields.append((b"Allow", allow.encode()))
     return tuple(fields), body
 
 
 def _details(error: ProxyError) -> dict[str, Any]:
-    """The members of the problem object (RFC 9457 section 3) but for the request id, which comes last."""
-    details: dict[str, Any] = {
+    """The members of the problem object (RFC 9457 section 3) that are the same for all errors like this one."""
+    return {
         "type": _TYPE_PREFIX + error.slug,
         "title": error.title,
         "status": error.status,
         "detail": error.detail or error.title,
         "policy": error.policy,
     }
-    if error.retry_after is not None:
-        details["retry_after"] = retry_after_seconds(error.retry_after)
-    return details
 
 
 def proxy_status(error: ProxyError, received_status: int = 0) -> str:

@@ -13,6 +13,8 @@ UNKNOWN: Final = float("-inf")
 
 _STEP: Final = 4
 """Entries that one write looks at."""
+_CHOICE: Final = 32
+"""Entries of which one is displaced, at most."""
 _ROUND: Final = 10.0
 """Seconds from the start of one round to that of the next, where memory is not short."""
 
@@ -22,8 +24,8 @@ _arrival = itemgetter(1)
 class LimitTable:
     """Arrival times in monotonic seconds by key, for at most `capacity` keys.
 
-    When it is full, a new client takes the place of the one whose arrival time comes first among a few: forgetting that
-    one gives away least, and a client at its limit stays remembered through any flood of others.
+    When it is full, a new client takes the place of one whose arrival time comes early: forgetting that one gives away
+    least, and a client at its limit stays remembered through a flood of others.
     """
 
     __slots__ = ("_capacity", "_next_round", "_old", "_young")
@@ -50,14 +52,14 @@ class LimitTable:
         reset = arrival - now + increment if arrival > now else increment
         if reset <= ceiling:
             if self._old or now >= self._next_round or len(self._young) >= self._capacity:
-                self._tidy(key, now)
+                self._tidy(key, now + reset, now)
             self._young[key] = now + reset
         return reset
 
     def put(self, key: bytes, arrival: float, now: float) -> None:
         """Remember an arrival time."""
         if self._old or now >= self._next_round or len(self._young) >= self._capacity:
-            self._tidy(key, now)
+            self._tidy(key, arrival, now)
         self._young[key] = arrival
 
     def cap(self, latest: float) -> None:
@@ -73,22 +75,35 @@ class LimitTable:
     def __repr__(self) -> str:
         return f"<LimitTable {len(self)} of {self._capacity}>"
 
-    def _tidy(self, key: bytes, now: float) -> None:
+    def _tidy(self, key: bytes, arrival: float, now: float) -> None:
         """Go on with the round before `key` is written, and have room for it."""
         self._young.pop(key, None)
         self._old.pop(key, None)
-        is_full = len(self) >= self._capacity
-        if is_full or not self._old:
-            self._begin_round(now)
-        seen = [self._old.popitem() for _ in range(min(_STEP, len(self._old)))]
-        kept = [entry for entry in seen if entry[1] > now]
-        if is_full and len(kept) == len(seen):
-            kept.remove(min(kept, key=_arrival))
-        self._young.update(kept)
-
-    def _begin_round(self, now: float) -> None:
-        """Begin the next round where the last one is at its end, or has too few left to choose from."""
-        if len(self._old) < _STEP:
-            self._young.update(self._old)
-            self._old, self._young = self._young, {}
+        if not self._old:
+            self._begin_round()
             self._next_round = now + _ROUND
+        for _ in range(min(_STEP, len(self._old))):
+            each, its_arrival = self._old.popitem()
+            if its_arrival > now:
+                self._young[each] = its_arrival
+        if len(self) >= self._capacity:
+            self._displace(arrival)
+
+    def _displace(self, arrival: float) -> None:
+        """Forget one for a newcomer: the first that waits no longer than it, or else, of a few, who waits least."""
+        if len(self._old) < _CHOICE:
+            self._begin_round()
+        seen = []
+        while self._old and len(seen) < _CHOICE:
+            entry = self._old.popitem()
+            if entry[1] <= arrival:
+                break
+            seen.append(entry)
+        else:
+            seen.remove(min(seen, key=_arrival))
+        self._young.update(seen)
+
+    def _begin_round(self) -> None:
+        """All entries are to be looked at again."""
+        self._young.update(self._old)
+        self._old, self._young = self._young, {}

@@ -22,7 +22,8 @@ def gcra_of(limit: "RateLimitConfig", share: int = 1) -> Gcra:
 class LimiterState:
     """The arrival times for each limit of a route; `keys` name the client, one key for each limit, in order.
 
-    `share` is the number of processes that divide every limit among them. Times are monotonic seconds.
+    An exchange that began before a reload may bring fewer keys than there are limits now, or more. `share` is the
+    number of processes that divide every limit among them. Times are monotonic seconds.
     """
 
     __slots__ = ("_capacity", "_config", "_gcras", "_share", "_tables")
@@ -57,7 +58,6 @@ class LimiterState:
 
     def resets(self, keys: Sequence[bytes], now: float) -> list[float]:
         """How far the client's arrival time lies ahead of now, for each key."""
-        # Not strict: an exchange that began before a reload may bring more keys than there are limits now, or fewer.
         resets = [max(table.get(key) - now, 0.0) for key, table in zip(keys, self._tables, strict=False)]
         return resets + [0.0] * (len(keys) - len(resets))
 
@@ -72,15 +72,15 @@ class LimiterState:
         before: list[Asked] = []
         after: list[Asked] = []
         allowed = True
-        for index, (gcra, reset) in enumerate(zip(gcras, self.resets(keys, now), strict=False)):
+        for index, (gcra, key, table) in enumerate(zip(gcras, keys, self._tables, strict=False)):
             if gcra is not None:
+                reset = max(table.get(key) - now, 0.0)
                 before.append((index, gcra, reset))
-                reset += gcra.increment
-                allowed = allowed and reset <= gcra.ceiling
-                after.append((index, gcra, reset))
+                after.append((index, gcra, reset + gcra.increment))
+                allowed = allowed and reset + gcra.increment <= gcra.ceiling
         if not allowed:
             return refused(before)
-        for index, _, reset in after[: len(self._tables)]:
+        for index, _, reset in after:
             self._tables[index].put(keys[index], now + reset, now)
         return admitted(after)
 

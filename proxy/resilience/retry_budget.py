@@ -24,24 +24,22 @@ _ROUNDING: Final = 1e-9
 class _Count:
     """Events in the current slot and in the `slots - 1` before it."""
 
-    __slots__ = ("_counts", "_slot", "_total")
+    __slots__ = ("_counts", "_place", "_slot", "_slot_ends", "_total")
 
     def __init__(self, slots: int, now: float) -> None:
         self._counts = [0] * slots
-        self._slot = int(now * _SLOTS_PER_SECOND)
         self._total = 0
+        self._enter(int(now * _SLOTS_PER_SECOND))
 
     def add(self, now: float) -> None:
-        slot = int(now * _SLOTS_PER_SECOND)
-        if slot > self._slot:
-            self._advance(slot)
-        self._counts[self._slot % len(self._counts)] += 1
+        if now >= self._slot_ends:
+            self._advance(int(now * _SLOTS_PER_SECOND))
+        self._counts[self._place] += 1
         self._total += 1
 
     def total(self, now: float) -> int:
-        slot = int(now * _SLOTS_PER_SECOND)
-        if slot > self._slot:
-            self._advance(slot)
+        if now >= self._slot_ends:
+            self._advance(int(now * _SLOTS_PER_SECOND))
         return self._total
 
     def _advance(self, slot: int) -> None:
@@ -55,7 +53,12 @@ class _Count:
             for passed in range(self._slot + 1, slot + 1):
                 self._total -= counts[passed % size]
                 counts[passed % size] = 0
+        self._enter(slot)
+
+    def _enter(self, slot: int) -> None:
         self._slot = slot
+        self._slot_ends = (slot + 1) / _SLOTS_PER_SECOND
+        self._place = slot % len(self._counts)
 
 
 class RetryBudget:

@@ -25,27 +25,28 @@ class RetryState:
         self.cool_down = CoolDown()
 
     def next_wait(
-        self, attempt: int, asked: float, now: float, deadline: float | None, random: Callable[[], float]
+        self,
+        config: "RetryConfig",
+        attempt: int,
+        asked: float,
+        now: float,
+        deadline: float | None,
+        random: Callable[[], float],
     ) -> float | str:
         """Seconds from `now` until the attempt after number `attempt`, for which the budget has been charged.
 
         `asked` are the seconds that the upstream wants to be left alone. Where there is to be no further attempt: why,
-        in a word. `random` is uniform in [0, 1).
+        in a word. `random` is uniform in [0, 1). `config` is that of the exchange, which a reload does not change.
         """
-        config = self._config
         if attempt >= config.max_attempts:
             return "attempts_exhausted"
         wait = full_jitter(attempt, config.base_delay, config.max_delay, random)
-        asked = max(self.capped(asked), self.cool_down.remaining(now))
+        asked = max(asked, self.cool_down.remaining(now))
         if asked:
             wait = max(wait, asked + asked * _ASKED_JITTER * random())
         if deadline is not None and now + wait >= deadline:
             return "deadline"
         return wait if self.budget.withdraw(now) else "budget_exhausted"
-
-    def capped(self, asked: float) -> float:
-        """What is granted of a Retry-After, in seconds."""
-        return min(asked, self._config.max_retry_after)
 
     def reconfigure(self, config: "RetryConfig", now: float) -> str:
         """Go on under another configuration: all counts stay, and a cool-down ends within the new maximum."""

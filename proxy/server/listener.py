@@ -7,39 +7,41 @@ import os
 import select
 import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from proxy.config.types import ListenAddress
+from proxy.server.shared_port import BACKLOG, Neighbours, SharedPort
 
-BACKLOG = 512
 MAX_TURNS = 100
 """Turns of the event loop in which the last connections are accepted: a flood of them must not hold up the end."""
 
 
 class Listener:
-    """One listening address, TCP or Unix. `inherited` are its sockets where another process has bound it."""
+    """One listening address, TCP or Unix; `inherited` where the supervisor has bound it."""
 
     def __init__(
         self,
         address: ListenAddress,
         protocol: Callable[[], asyncio.BaseProtocol],
-        inherited: Sequence[socket.socket] = (),
+        inherited: SharedPort | None = None,
     ) -> None:
         self._address = address
         self._protocol = protocol
         self._inherited = inherited
         self._servers: list[asyncio.Server] = []
+        self._neighbours: Neighbours | None = None
         self.port = 0
         """The port in use; 0 on a Unix socket or before `start`."""
 
     async def start(self) -> None:
         """Bind and accept. Raises OSError."""
-        if self._inherited:
-            self._servers = [await self._serve_on(sock) for sock in self._inherited]
-        else:
+        if self._inherited is None:
             self._servers = [await self._serve()]
+        else:
+            self._servers = [await self._serve_on(sock) for sock in self._inherited.own]
+            self._neighbours = Neighbours(self._inherited.others, self._protocol)
         if not self._address.path:
             self.port = self._servers[0].sockets[0].getsockname()[1]
 
@@ -50,6 +52,8 @@ class Listener:
                 break
             await asyncio.sleep(0)
         self._close()
+        if self._neighbours is not None:
+            await self._neighbours.stop()
 
     async def _serve(self) -> asyncio.Server:
         loop = asyncio.get_running_loop()
@@ -69,8 +73,8 @@ class Listener:
     def _close(self) -> None:
         for server in self._servers:
             server.close()
-        if self._servers and self._address.path and not self._inherited:
-            Path(self._address.path).unlink(missing_ok=True)
+        if self._servers and self._inherited is None:
+            unlink(self._address)
         self._servers = []
 
     def _is_asked(self) -> bool:
@@ -82,36 +86,10 @@ class Listener:
         return bool(poll.poll(0))
 
 
-def bind(address: ListenAddress) -> list[socket.socket]:
-    """Sockets that listen on `address`, for processes that inherit them. Raises OSError, and keeps none then."""
-    with contextlib.ExitStack() as bound:
-        sockets = []
-        for family, place in _places(address):
-            try:
-                sock = bound.enter_context(socket.socket(family, socket.SOCK_STREAM))
-            except OSError:
-                continue  # this machine does not have that kind of address
-            if family != socket.AF_UNIX:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.setblocking(False)
-            sock.bind(place)
-            sock.listen(BACKLOG)
-            sockets.append(sock)
-        bound.pop_all()
-    return sockets
-
-
-def _places(address: ListenAddress) -> list[tuple[int, Any]]:
-    """Address families, and what to bind to in each."""
+def unlink(address: ListenAddress) -> None:
+    """Remove the file of a Unix socket that nobody listens on any more."""
     if address.path:
-        path = Path(address.path)
-        if path.is_socket():
-            path.unlink()  # left behind: `binding` has seen that nobody answers
-        return [(socket.AF_UNIX, address.path)]
-    found = socket.getaddrinfo(address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    return list(dict.fromkeys((family, place) for family, _, _, _, place in found))
+        Path(address.path).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

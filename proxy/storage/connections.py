@@ -1,46 +1,22 @@
-"""Connections to Redis by redis-py. No other module imports it, and this one only when Redis is configured: it is slow.
+"""The connections to one Redis server.
 
-redis-py opens connections, logs in, finds the master behind sentinels and speaks the protocol. Which connection a
-command goes out on, for how long, and what follows from a failure is decided here and in `redis.py`.
+redis-py opens them, logs in and speaks the protocol. Which connection a command goes out on, for how long, and what
+follows from a failure is decided here and in `redis.py`.
 """
 
 import asyncio
-import re
 from collections import deque
-from collections.abc import Callable, Iterator
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any
 
 from redis import exceptions
 from redis.asyncio.connection import AbstractConnection
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
-from proxy.config.policies import RedisConfig
 from proxy.resilience.store_guard import StoreGuard
 from proxy.storage.errors import StoreError
-
-FAILURES: Final = (exceptions.RedisError, exceptions.RedisClusterException, OSError)
-"""All that redis-py raises; our own time limit raises TimeoutError, which is an OSError."""
+from proxy.storage.failures import NotConnected
 
 Make = Callable[[], AbstractConnection]
-
-
-def connection_options(config: RedisConfig) -> dict[str, Any]:
-    """What every connection is made with.
-
-    Retries, health checks and the limit on reading are off: they would each take their time, and `redis.py` has one
-    limit for the whole call. RESP2 and no client information save two round trips at each start of a connection.
-    """
-    return {
-        "username": config.url.username or None,
-        "password": config.url.password or None,
-        "socket_timeout": None,
-        "socket_connect_timeout": config.timeout,
-        "retry": Retry(NoBackoff(), 0),  # type: ignore[no-untyped-call]
-        "health_check_interval": 0,
-        "protocol": 2,
-        "driver_info": None,
-    }
 
 
 class Node:
@@ -52,7 +28,8 @@ class Node:
         """Open while the server is of no use."""
         self.writes = StoreGuard(random)
         """Open while the server answers, but refuses what we ask."""
-        self._make = make
+        self.make = make
+        """A new connection, not counted here."""
         self._limit = limit
         self._made = 0
         self._idle: list[AbstractConnection] = []
@@ -74,14 +51,14 @@ class Node:
             await connection.send_command(*words)
             answer = await connection.read_response()
         except exceptions.ResponseError:  # a complete answer, too
-            self._give_back(connection)
             raise
         except BaseException:
-            # The connection is given back even if this is cancelled again: the call does not wait for anything.
-            await connection.disconnect(nowait=True)
-            self._give_back(connection)
+            await connection.disconnect(nowait=True)  # waits for nothing: a second cancellation does not interrupt it
             raise
-        self._give_back(connection)
+        finally:
+            if self._closed:
+                await connection.disconnect(nowait=True)
+            self._give_back(connection)
         return answer
 
     def give_up(self) -> None:
@@ -112,8 +89,8 @@ class Node:
             return self._idle.pop()
         if self._made < self._limit:
             self._made += 1
-            return self._make()
-        waiter = asyncio.get_running_loop().create_future()
+            return self.make()
+        waiter: asyncio.Future[AbstractConnection] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
         try:
             return await waiter
@@ -140,64 +117,6 @@ async def _ready(connection: AbstractConnection) -> None:
         await connection.disconnect(nowait=True)
     if not connection.is_connected:
         try:
-            await connection.connect()
-        except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
+            await connection.connect()  # type: ignore[no-untyped-call]
+        except (exceptions.RedisError, OSError) as error:
             raise NotConnected(error) from error
-
-
-class NotConnected(Exception):
-    """There is no connection, for the reason in its argument."""
-
-
-# --- what errors mean -----------------------------------------------------------------------------------------------
-
-_CODES: Final = {
-    "BUSY": "busy",
-    "CLUSTERDOWN": "clusterdown",
-    "LOADING": "loading",
-    "MASTERDOWN": "masterdown",
-    "MISCONF": "misconf",
-    "NOAUTH": "noauth",
-    "NOPERM": "noperm",
-    "NOREPLICAS": "noreplicas",
-    "OOM": "oom",
-    "READONLY": "readonly",
-    "TRYAGAIN": "clusterdown",
-    "WRONGPASS": "noauth",
-    "WRONGTYPE": "wrongtype",
-}
-_CODE_WITHIN: Final = re.compile("-(" + "|".join(_CODES) + r")\b")
-"""Redis 6 wraps the error of a command in a script into one of its own."""
-
-
-def store_error(error: BaseException) -> StoreError:
-    """The StoreError for one of FAILURES or NotConnected."""
-    return StoreError(_outcome(error), str(error))
-
-
-def _outcome(error: BaseException) -> str:
-    match error:
-        case NotConnected(args=(cause,)):
-            outcome = _outcome(cause)
-            return "refused" if outcome == "lost" else outcome
-        case TimeoutError() | exceptions.TimeoutError():
-            return "timeout"
-        case exceptions.AuthenticationError():
-            return "noauth"
-        case exceptions.InvalidResponse():
-            return "protocol"
-    text = str(error)
-    code = getattr(error, "status_code", None) or text.partition(" ")[0]
-    if code in _CODES:
-        return _CODES[code]
-    if "max number of clients" in text:
-        return "maxclients"
-    if "previous master is now a slave" in text:  # redis-py's own words where sentinels are asked
-        return "readonly"
-    if isinstance(error, exceptions.ResponseError):
-        within = _CODE_WITHIN.search(text)
-        return _CODES[within[1]] if within else "error"
-    return "lost"
-
-
-# --- which server ---------------------------------------------------------------------------------------------------

@@ -2,11 +2,9 @@
 
 from typing import Final
 
-UNREACHABLE: Final = frozenset(
-    {"timeout", "refused", "lost", "loading", "busy", "noauth", "maxclients", "clusterdown", "protocol"}
-)
+UNREACHABLE: Final = frozenset({"timeout", "refused", "lost", "loading", "busy", "noauth", "maxclients", "protocol"})
 """The server is of no use to anybody."""
-REFUSING: Final = frozenset({"oom", "readonly", "misconf", "noperm", "noreplicas", "masterdown"})
+REFUSING: Final = frozenset({"oom", "readonly", "misconf", "noperm", "noreplicas", "masterdown", "clusterdown"})
 """The server answers, but takes no writes, or none from us."""
 
 

@@ -1,8 +1,8 @@
 """One limit for all instances: arrival times in Redis, counted by one script call, and what is done without Redis.
 
-Only durations cross the wire. What Redis says is remembered here as well: a client known to be over its limit is refused
-without a question. And what is known here is told to Redis with each question, so that a Redis which comes back empty,
-or with an older state, does not give every client a new burst.
+Only durations cross the wire. What Redis says is remembered here as well: a client known to be over its limit is
+refused without a question. And what is known here is told to Redis with each question, so that a Redis which comes back
+empty, or with an older state, does not give every client a new burst.
 """
 
 from collections.abc import Callable, Sequence

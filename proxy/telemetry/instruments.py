@@ -164,6 +164,26 @@ class UpstreamMetrics:
         log.warning("endpoint is %s", event.state, extra=details)
 
 
+class RedisMetrics:
+    """What is counted for Redis."""
+
+    __slots__ = ("commands", "duration", "instances", "up")
+
+    def __init__(self) -> None:
+        self.commands: dict[tuple[str, str], int] = {}
+        """By operation (the script's name) and outcome."""
+        self.duration = Histogram()
+        self.up = False
+        self.instances = 1
+
+    def ended(self, operation: str, outcome: str, seconds: float) -> None:
+        """A call has ended, or was not made; `outcome` is `ok`, `cancelled` or that of a StoreError."""
+        labels = operation, outcome
+        self.commands[labels] = self.commands.get(labels, 0) + 1
+        if outcome not in ("unavailable", "no_time"):
+            self.duration.observe(seconds)
+
+
 class ServerMetrics:
     """What is counted for the process; the edge and the composition root set the attributes."""
 

@@ -13,7 +13,7 @@ from prometheus_client.samples import Sample
 
 from proxy.telemetry import metrics as declared
 from proxy.telemetry.exposition import CONTENT_TYPE, labels, render
-from proxy.telemetry.instruments import Histogram, RouteMetrics, ServerMetrics, UpstreamMetrics
+from proxy.telemetry.instruments import Histogram, RedisMetrics, RouteMetrics, ServerMetrics, UpstreamMetrics
 from proxy.telemetry.metrics import Family
 from proxy.telemetry.state_metrics import NoStates, States, state_rows
 
@@ -90,6 +90,7 @@ class Metrics:
         self._upstreams: dict[str, UpstreamMetrics] = {}
         self.states: States = NoStates()
         """What the policies remember."""
+        self._redis: RedisMetrics | None = None
         self._bulkhead_waits: dict[str, Histogram] = {}
         self._logs: list[DropCounter] = []
         self._registry = CollectorRegistry()
@@ -104,6 +105,12 @@ class Metrics:
     def upstream(self, name: str) -> UpstreamMetrics:
         """The upstream's instruments, made on first use."""
         return self._upstreams.get(name) or self._upstreams.setdefault(name, UpstreamMetrics(name))
+
+    def redis(self) -> RedisMetrics:
+        """The instruments of Redis, made on first use."""
+        if self._redis is None:
+            self._redis = RedisMetrics()
+        return self._redis
 
     def bulkhead_waits(self, name: str) -> Histogram:
         """How long exchanges waited for a permit of that bulkhead; made on first use."""
@@ -125,6 +132,7 @@ class Metrics:
         """Every family of `metrics.py` with its present values; called by the registry."""
         yield from self._collect_routes()
         yield from self._collect_policies()
+        yield from self._collect_redis()
         yield from self._collect_upstreams()
         yield from self._collect_pools()
         yield from self._collect_server()
@@ -151,6 +159,13 @@ class Metrics:
         for family, rows in state_rows(self.states, monotonic()):
             yield _metric(family, rows)
         yield _histogram(declared.BULKHEAD_WAIT, [((name,), waits) for name, waits in self._bulkhead_waits.items()])
+
+    def _collect_redis(self) -> Iterator[Metric]:
+        redis = [] if self._redis is None else [self._redis]
+        yield _metric(declared.REDIS_COMMANDS, [(values, n) for each in redis for values, n in each.commands.items()])
+        yield _histogram(declared.REDIS_DURATION, [((), each.duration) for each in redis])
+        yield _metric(declared.REDIS_UP, [((), int(each.up)) for each in redis])
+        yield _metric(declared.REDIS_INSTANCES, [((), each.instances) for each in redis])
 
     def _collect_upstreams(self) -> Iterator[Metric]:
         upstreams = self._upstreams.values()

@@ -17,6 +17,7 @@ import orjson
 
 _MAX_MESSAGE = 256 * 1024 * 1024
 _LENGTH = 4
+_LAST_WORDS = 0.5
 
 log = logging.getLogger("tidegate.workers")
 
@@ -53,10 +54,11 @@ class Channel:
         await asyncio.wait([self._reading])
 
     async def close(self) -> None:
-        """Send what is pending, and leave. Idempotent."""
-        with contextlib.suppress(OSError):
-            self._writer.close()
-            await self._writer.wait_closed()
+        """Send what is pending, for a moment, and leave. Idempotent."""
+        self._writer.close()
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(_LAST_WORDS):
+                await self._writer.wait_closed()
         for task in (self._reading, *self._tasks):
             task.cancel()
         await asyncio.gather(self._reading, *self._tasks, return_exceptions=True)

@@ -4,14 +4,15 @@ import asyncio
 import contextlib
 import socket
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from time import monotonic
 from typing import Any
 
 from proxy.config.model import Config
+from proxy.server.shared_port import SharedPort
 from proxy.telemetry.events import ReloadEvent
 from proxy.telemetry.merge import Changes, Values, apply, process_values
-from proxy.workers.channel import Channel, NoAnswer
+from proxy.workers.channel import Channel, Handler, NoAnswer
 from proxy.workers.launch import launch
 from proxy.workers.share import pack
 from proxy.workers.timing import Timing
@@ -40,14 +41,14 @@ class Child:
         self._pulse: Mapping[str, Any] = {"ready": False, "reasons": ["starting"], "details": {}, "lag": 0.0}
 
     @classmethod
-    async def spawn(cls, index: int, listening: Sequence[socket.socket], timing: Timing) -> "Child":
+    async def spawn(cls, index: int, port: SharedPort, timing: Timing) -> "Child":
         """Start the process. Raises OSError."""
         ours, theirs = socket.socketpair()
         with contextlib.ExitStack() as unless_started, theirs:
             unless_started.enter_context(ours)
-            child = cls(index, launch(index, theirs, listening), timing)
+            child = cls(index, launch(index, theirs, port), timing)
             unless_started.pop_all()
-        handlers = {"pulse": child._take_pulse, "values": child._take_values}
+        handlers: Mapping[str, Handler] = {"pulse": child._take_pulse, "values": child._take_values}
         child.channel = await Channel.open(ours, handlers)
         return child
 

@@ -3,18 +3,19 @@
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import proxy
+from proxy.server.shared_port import SharedPort
 
 _PACKAGE_PARENT = Path(proxy.__file__).parents[1]
 
 
-def launch(index: int, channel: socket.socket, listening: Sequence[socket.socket]) -> "subprocess.Popen[bytes]":
+def launch(index: int, channel: socket.socket, port: SharedPort) -> "subprocess.Popen[bytes]":
     """Start worker `index` with its end of the control channel and the data port. Raises OSError."""
-    inherited = [channel.fileno(), *(sock.fileno() for sock in listening)]
-    command = [sys.executable, *_interpreter_options(), "-m", "proxy.workers.worker", str(index), *map(str, inherited)]
+    inherited = [sock.fileno() for sock in (channel, *port.own, *port.others)]
+    numbers = map(str, (index, len(port.own), *inherited))
+    command = [sys.executable, *_interpreter_options(), "-m", "proxy.workers.worker", *numbers]
     return subprocess.Popen(  # noqa: S603 - our own interpreter and module
         command,
         pass_fds=inherited,

@@ -3,12 +3,12 @@
 import asyncio
 import contextlib
 import logging
-import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from time import monotonic
 
 from proxy.config.model import Config
 from proxy.process import explain
+from proxy.server.shared_port import SharedPort
 from proxy.telemetry.merge import Values, absorb
 from proxy.workers.child import Child
 from proxy.workers.restarts import Backoff, reason_of
@@ -23,11 +23,10 @@ class Slot:
     def __init__(
         self,
         index: int,
-        listening: Sequence[socket.socket],
+        port: SharedPort,
         timing: Timing,
         *,
         share: Callable[[int], Config],
-        joined: Callable[[Child], None],
         ended: Callable[[str], None],
     ) -> None:
         self.index = index
@@ -36,10 +35,9 @@ class Slot:
         """What the workers that were here before have counted."""
         self.first: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         """What came of the first start: why it failed, or nothing."""
-        self._listening = listening
+        self._port = port
         self._timing = timing
         self._share = share
-        self._joined = joined
         self._ended = ended
         self._backoff = Backoff()
         self._leaving = asyncio.Event()
@@ -87,14 +85,12 @@ class Slot:
 
     async def _one_life(self) -> str:
         try:
-            child = self.child = await Child.spawn(self.index, self._listening, self._timing)
+            child = self.child = await Child.spawn(self.index, self._port, self._timing)
         except OSError as error:
             self._tried(explain(error))
             return "crashed"
         try:
             problem = await child.start(self._share(self.index))
-            if not problem and not self._leaving.is_set():
-                self._joined(child)
             self._tried(problem)
             code = await child.ended()
         finally:
@@ -104,7 +100,7 @@ class Slot:
         return child.reason or reason_of(code)
 
     def _tried(self, problem: str) -> None:
-        if problem:
-            log.error("a worker cannot start", extra={"worker": self.index, "problem": problem})
         if not self.first.done():
             self.first.set_result(problem)
+        elif problem:
+            log.error("a worker cannot start", extra={"worker": self.index, "problem": problem})

@@ -1,7 +1,6 @@
 """The supervisor: binds the ports, keeps the workers running, and speaks for all of them."""
 
 import asyncio
-import contextlib
 import logging
 import socket
 from collections import Counter
@@ -20,7 +19,8 @@ from proxy.config.model import Config, ServerConfig
 from proxy.config.problems import ConfigError
 from proxy.config.watcher import FileWatcher
 from proxy.process import StartFailed
-from proxy.server.listener import bind, binding
+from proxy.server.listener import binding, unlink
+from proxy.server.shared_port import SharedPort, bind_shared
 from proxy.telemetry.build import build_info
 from proxy.telemetry.events import ReloadEvent
 from proxy.telemetry.exposition import CONTENT_TYPE
@@ -50,7 +50,7 @@ class Supervisor:
         self._metrics = Metrics(build_info())
         self._metrics.worker_restarts = dict.fromkeys(REASONS, 0)
         self._config: Config
-        self._sockets: list[socket.socket] = []
+        self._ports: list[SharedPort] = []
         self._slots: list[Slot] = []
         self._running: list[asyncio.Task[None]] = []
         self._tasks: list[asyncio.Task[Any]] = []
@@ -86,8 +86,9 @@ class Supervisor:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for sock in self._sockets:
-            sock.close()  # the workers have theirs: the port is closed when the last of them closes it
+        for port in self._ports:
+            for sock in port.own:
+                sock.close()  # the workers have theirs: the port is closed when the last of them closes it
         for slot in self._slots:
             slot.leave(drain, accept)
         if self._running:
@@ -95,9 +96,9 @@ class Supervisor:
         for slot in self._slots:
             slot.kill()
         await asyncio.gather(*self._running)
-        if self._sockets and (path := self._config.server.listen.path):
-            Path(path).unlink(missing_ok=True)
-        self._sockets = []
+        if self._ports:
+            unlink(self._config.server.listen)
+        self._ports = []
         for listener in (self._admin, self._health):
             if listener is not None:
                 await listener.stop()
@@ -112,11 +113,11 @@ class Supervisor:
             with binding(server.health):
                 await self._health.start()
         with binding(server.listen):
-            self._sockets = bind(server.listen)
+            self._ports = bind_shared(server.listen, self._count)
 
     def _start_workers(self) -> None:
-        for index in range(self._count):
-            slot = Slot(index, self._sockets, self._timing, share=self._share, joined=self._joined, ended=self._ended)
+        for index, port in enumerate(self._ports):
+            slot = Slot(index, port, self._timing, share=self._share, ended=self._ended)
             self._slots.append(slot)
             self._running.append(asyncio.create_task(slot.run()))
         self._tasks.append(asyncio.create_task(self._watch()))
@@ -142,9 +143,6 @@ class Supervisor:
 
     def _share(self, index: int) -> Config:
         return divide(self._config, self._count, index)
-
-    def _joined(self, child: Child) -> None:
-        """A worker serves."""
 
     def _ended(self, reason: str) -> None:
         self._metrics.worker_restarts[reason] += 1
@@ -217,7 +215,7 @@ class Supervisor:
     @property
     def port(self) -> int:
         """The data port in use; 0 on a Unix socket."""
-        sock = self._sockets[0]
+        sock = self._ports[0].own[0]
         return 0 if sock.family == socket.AF_UNIX else int(sock.getsockname()[1])
 
     @property

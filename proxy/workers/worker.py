@@ -1,6 +1,7 @@
 """A worker process: the App on an inherited port, without listeners of its own for admin and health.
 
-Started by the supervisor as `python -m proxy.workers.worker INDEX CHANNEL_FD LISTENING_FD...`.
+Started by the supervisor as `python -m proxy.workers.worker INDEX OWN CHANNEL_FD LISTENING_FD...`: the first OWN
+listening sockets are for this worker, the others for its neighbours.
 """
 
 import signal
@@ -16,7 +17,7 @@ import itertools
 import logging
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -27,9 +28,10 @@ from proxy.config.loader import Loaded
 from proxy.config.model import Config
 from proxy.config.problems import ConfigError
 from proxy.process import explain, loop_factory, settle_garbage, stop_or_cut_short
+from proxy.server.shared_port import SharedPort
 from proxy.telemetry.logs import setup_logging
 from proxy.telemetry.merge import Values, changes, values_of
-from proxy.workers.channel import Channel
+from proxy.workers.channel import Channel, Handler
 from proxy.workers.share import unpack
 from proxy.workers.timing import PULSE
 
@@ -40,9 +42,9 @@ COMMANDS = frozenset({"force_breaker"})
 class Worker:
     """What the supervisor may ask of this process, and what it reports by itself."""
 
-    def __init__(self, listening: Sequence[socket.socket]) -> None:
+    def __init__(self, port: SharedPort) -> None:
         self._config: Config
-        self._app = App(Path(), Inherited(listening, self._load))
+        self._app = App(Path(), Inherited(port, self._load))
         self._tried = asyncio.Event()
         self._serves = False
         self._ending = asyncio.Event()
@@ -54,7 +56,7 @@ class Worker:
     async def run(self, sock: socket.socket) -> int:
         """Serve until told to end, or until the supervisor is gone. The exit code."""
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._end_by_itself)
-        handlers = {
+        handlers: Mapping[str, Handler] = {
             "start": self._start,
             "reload": self._reload,
             "refresh": self._tell_values,
@@ -185,21 +187,21 @@ class _NamesWorker(logging.Filter):
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run one worker. The arguments are its number and the file descriptors that it inherits."""
+    """Run one worker. The arguments are its number, and the file descriptors that it inherits."""
     gc.disable()  # until it serves: nothing that is made on the way is garbage
-    index, channel, *listening = map(int, arguments)
+    index, own, *inherited = map(int, arguments)
     handler = setup_logging()
     handler.addFilter(_NamesWorker(index))
     try:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            return runner.run(_run(channel, listening))
+            return runner.run(_run(own, inherited))
     finally:
         handler.close()
 
 
-async def _run(channel: int, listening: Sequence[int]) -> int:
-    worker = Worker([socket.socket(fileno=number) for number in listening])
-    return await worker.run(socket.socket(fileno=channel))
+async def _run(own: int, inherited: Sequence[int]) -> int:
+    channel, *listening = [socket.socket(fileno=number) for number in inherited]
+    return await Worker(SharedPort(listening[:own], listening[own:])).run(channel)
 
 
 if __name__ == "__main__":

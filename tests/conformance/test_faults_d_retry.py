@@ -1,4 +1,4 @@
-"""Upstreams that fail while the route retries: how often they are asked, and when no more (faults D02, D07, D19, D20)."""
+"""Upstreams that fail while the route retries: how often they are asked (faults C05, D01, D02, D07, D19, D20)."""
 
 import asyncio
 import time
@@ -130,6 +130,26 @@ async def test_d02_short_body_is_sent_again_whole(length: int, is_chunked: bool)
         assert upstream.malformed == []
 
 
+@pytest.mark.parametrize("fault", [(reset(),), (reply(503), close()), (send(b"HTTP/1.1 503 No\r\n\r\nbusy"),)])
+async def test_d18_attempt_that_ends_within_the_upload_leaves_the_rest_of_the_body_to_the_next(
+    fault: tuple[Step, ...],
+) -> None:
+    async with ScriptedUpstream() as upstream, running_app(retrying(upstream.url, methods=["PUT"])) as app:
+        upstream.on("/fault", *fault, early=True, times=2)
+        async with RawClient(app.port) as client:
+            await client.send_request("PUT", "/fault", {"Transfer-Encoding": "chunked"}, b"6\r\nfirst \r\n")
+            await upstream.wait_until(lambda: upstream.hits("/fault") == 3)
+            await upstream.wait_until(lambda: bytes(upstream.requests[-1].body) == b"first ")
+            await client.send(b"6\r\nsecond\r\n0\r\n\r\n")
+            answer = await client.read_response("PUT")
+
+            assert answer.status == 200
+            assert bytes(upstream.requests[-1].body) == b"first second"
+            assert upstream.requests[-1].complete
+            await wait_at_rest(app)
+            await assert_unharmed(app, client)
+
+
 async def test_d02_long_body_is_streamed_and_sent_once() -> None:
     async with ScriptedUpstream() as upstream, running_app(retrying(upstream.url, methods=["PUT"])) as app:
         upstream.on("/fault", reset())
@@ -141,7 +161,7 @@ async def test_d02_long_body_is_streamed_and_sent_once() -> None:
         assert await app.metric("proxy_policy_decisions_total", policy="retry", decision="not_replayable") == 1
 
 
-async def test_d02_timeout_of_an_attempt_is_retried_and_that_of_the_whole_is_not() -> None:
+async def test_d02_timeout_of_an_attempt_is_retried() -> None:
     timeout = {"total": "10s", "first_byte": "50ms"}
     async with ScriptedUpstream() as upstream, running_app(retrying(upstream.url, timeout=timeout)) as app:
         upstream.on("/fault", hang())
@@ -150,15 +170,19 @@ async def test_d02_timeout_of_an_attempt_is_retried_and_that_of_the_whole_is_not
 
         assert upstream.hits("/fault") == 3
         assert await app.metric("proxy_retries_total", cause="timeout") == 2
-        app.write_policies(retrying(upstream.url, timeout={"total": "100ms"}))
-        await until_metric(app, 2, "proxy_config_reloads_total", result="success")
+
+
+async def test_d02_timeout_of_the_whole_is_not_retried() -> None:
+    async with ScriptedUpstream() as upstream, running_app(retrying(upstream.url, timeout="100ms")) as app:
+        upstream.on("/fault", hang())
+
         assert_problem(await get(app.port, "/fault"), 504, "http_response_timeout")
-        assert upstream.hits("/fault") == 4
+
+        assert upstream.hits("/fault") == 1
 
 
 async def test_c05_client_that_leaves_during_the_wait_leaves_nothing_behind() -> None:
-    settings = retrying("{}", base_delay="60s", max_delay="60s")
-    async with ScriptedUpstream() as upstream, running_app(settings.replace("{}", upstream.url)) as app:
+    async with ScriptedUpstream() as upstream, running_app(retrying(upstream.url)) as app:
         upstream.on("/fault", reply(502, {"Retry-After": "7"}))
         async with RawClient(app.port) as client:
             await client.send_request("GET", "/fault")
@@ -248,8 +272,7 @@ async def test_d19_wait_is_capped_and_the_route_is_served_again_after_it() -> No
 )
 async def test_d20_retries_add_at_most_a_tenth_when_everything_fails(fault: tuple[Step, ...], status: int) -> None:
     count = 600
-    settings = retrying("{}", max_attempts=6, base_delay="20ms", max_delay="20ms")
-    async with ScriptedUpstream() as upstream, running_app(settings.replace("{}", upstream.url)) as app:
+    async with ScriptedUpstream() as upstream, running_app(retrying(upstream.url, max_attempts=6)) as app:
         upstream.on("/fault", *fault)
         statuses = [answer.status for _ in range(count // 50) for answer in await ask_together(app.port, 50)]
 

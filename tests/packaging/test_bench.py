@@ -1,5 +1,6 @@
 """The benchmark's configurations load and its arithmetic is right; nothing is timed here."""
 
+import contextlib
 import re
 import subprocess
 from pathlib import Path
@@ -74,7 +75,7 @@ def test_every_scenario_has_the_route_it_expects() -> None:
 
     for scenario in SCENARIOS.values():
         matched = any(re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", path), scenario.path) for path in paths)
-        assert matched == (scenario.status == 200), scenario.name
+        assert matched == (scenario.status != 404), scenario.name
 
 
 def test_response_body_is_one_kibibyte() -> None:
@@ -112,6 +113,20 @@ def test_refusals_count_where_they_are_what_is_measured() -> None:
     assert parse("RESULT 10 1000000 10 0 1 1", SCENARIOS["unmatched"], "nginx", cpu_seconds=1).throughput == 10
 
 
+@pytest.mark.parametrize(("refused", "is_void"), [(2000, False), (1999, False), (1998, True)])
+def test_one_request_in_a_round_may_pass_a_limit(refused: int, is_void: bool) -> None:
+    with pytest.raises(BenchError) if is_void else contextlib.nullcontext():
+        parse(f"RESULT 2000 4000000 {refused} 0 1 1", SCENARIOS["limited"], "nginx", cpu_seconds=1)
+
+
+def test_scenarios_are_for_those_who_can_answer_so() -> None:
+    assert [name for name in ("tidegate", "naive", "nginx") if SCENARIOS["limited"].suits(name)] == [
+        "tidegate",
+        "nginx",
+    ]
+    assert SCENARIOS["get"].suits("naive")
+
+
 def test_scenario_table_compares_with_envoy_round_by_round() -> None:
     assert report.scenario_table(RECORDED, "get").splitlines() == [
         "| target   | CPU µs/request | / Envoy (min to max) | requests/s | p50 ms | p99 ms |",
@@ -132,6 +147,16 @@ def test_goal_is_eight_tenths_of_envoy(cpu_us: float, verdict: str) -> None:
     goals = report.goal_table(results([sample("tidegate", cpu_us), sample("envoy", 48)])).splitlines()
 
     assert goals[2].split()[-2] == verdict
+
+
+@pytest.mark.parametrize("target", ["tidegate", "tidegate-no-lane"])
+@pytest.mark.parametrize(("cpu_us", "verdict"), [(10.0, "reached"), (10.1, "missed")])
+def test_refusal_is_to_cost_a_quarter_of_a_proxied_request(target: str, cpu_us: float, verdict: str) -> None:
+    refusals = Sample("limited", target, cpu_us, 1000, p50_ms=1, p99_ms=2)
+    goals = report.goal_table(results([sample(target, 40), refusals])).splitlines()
+
+    assert goals[2].split()[-2] == verdict
+    assert f"`{target}`, `limited`" in goals[2]
 
 
 def test_report_names_what_was_not_measured() -> None:

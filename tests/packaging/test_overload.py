@@ -152,7 +152,7 @@ def test_policies_have_what_the_document_says() -> None:
     items, failing, alone = config.routes
 
     assert items.bulkhead is not None
-    assert (items.bulkhead.max_concurrent, items.bulkhead.max_queued) == (10, 10)
+    assert (items.bulkhead.max_concurrent, items.bulkhead.max_queued) == (10, 5)
     assert items.bulkhead.queue_timeout == overload_report.QUEUE_WAIT
     assert [route.breaker is not None for route in (items, failing, alone)] == [True, True, False]
     assert all(route.retry is not None and route.timeout.total == 1 for route in config.routes)
@@ -238,7 +238,7 @@ def test_phases_are_read() -> None:
 
 
 def test_the_whole_experiment_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    runs, failing = experiment(Effort(0.2, 0.6, 0.2), factors=(2,))
+    runs, failing = experiment(Effort(0.1, 0.4, 0.1), factors=(1,))
 
     assert [each.target for each in runs] == ["naive", "tidegate"]
     assert all(each.counts.hits for each in (*runs, *failing))

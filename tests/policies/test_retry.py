@@ -652,3 +652,15 @@ async def test_shadow_reports_whom_a_cool_down_would_refuse_and_learns_nothing_f
     assert words(await bench.ask()) == []
     assert not bench.state.cool_down.is_on(bench.clock())
     assert bench.calls == 3
+
+
+# --- reload ---------------------------------------------------------------------------------------------------------
+
+
+async def test_exchange_goes_on_under_the_configuration_it_began_with() -> None:
+    bench = Bench(inner=(reader := Reader(ConnectionTerminated())), methods=("PUT",), max_attempts=1)
+    bench.state.reconfigure(bench.config.model_copy(update={"max_attempts": 6}), bench.clock())
+
+    exchange = await bench.ask("PUT", body=b"abc")
+
+    assert (reader.bodies, words(exchange)) == ([b"abc"], ["attempts_exhausted"])

@@ -93,7 +93,7 @@ class Model:
     def succeed(self) -> None:
         self.probe = None
         self.successes += 1
-        if self.successes == self.config.success_threshold:
+        if self.successes >= self.config.success_threshold:
             self.enter("closed", "probes_succeeded")
 
     def recent(self) -> list[tuple[float, bool, bool]]:

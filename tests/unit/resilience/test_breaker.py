@@ -377,6 +377,19 @@ def test_answered_probe_counts_as_success_when_its_lease_ends_before_its_body() 
         assert patient.state == state
 
 
+def test_head_of_one_probe_says_nothing_about_the_next() -> None:
+    patient = by_count(1, success_threshold=1)
+    patient.half_open()
+    first = patient.admit()
+    patient.breaker.answered(first, patient.now, 0.0)
+    patient.breaker.give_back(first)
+
+    assert patient.admit()
+    patient.wait(LEASE)
+
+    assert patient.state == "half_open"
+
+
 def test_answered_probe_whose_body_fails_in_time_has_failed() -> None:
     patient = by_count(1)
     patient.half_open()
