@@ -7,6 +7,7 @@ Tidegate, then 0.8 times. See docs/overload.md, which a full run rewrites.
 import argparse
 import http.client
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -35,6 +36,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.overload", description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument("--quick", action="store_true", help="a second each: shows that it works, writes nothing")
     quick = parser.parse_args().quick
+    busy = os.getloadavg()[0]
     try:
         runs, failing = experiment(Effort(1, 1, 1) if quick else Effort())
     except BenchError as error:
@@ -42,7 +44,7 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    text = overload_report.render(runs, failing)
+    text = overload_report.render(runs, failing, busy)
     print(text)
     if quick:
         print("docs/overload.md is unchanged: it takes a full run.")

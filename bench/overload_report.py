@@ -35,10 +35,10 @@ FAILING = {"/fail/1": "retry and breaker", "/fail-alone/1": "retry alone"}
 FAILING_COLUMNS = ("policies", "requests", "hits", "hits/request", "breaker")
 
 
-def render(runs: Sequence[Run], failing: Sequence[Run]) -> str:
-    """The whole generated part, in Markdown."""
+def render(runs: Sequence[Run], failing: Sequence[Run], busy: float) -> str:
+    """The whole generated part, in Markdown. `busy` is the machine's load average before the first run."""
     parts = (
-        _conditions(runs),
+        _conditions(runs, busy),
         table(("goal", "", "limit", "measured", ""), goals(runs, failing)),
         "### More than the capacity\n\n" + table(COLUMNS, [_row(run) for run in runs]),
         "### An upstream that always fails\n\n" + table(FAILING_COLUMNS, [_failing_row(run) for run in failing]),
@@ -73,11 +73,11 @@ def _longest() -> float:
     return SERVICE + QUEUE_WAIT
 
 
-def _conditions(runs: Sequence[Run]) -> str:
+def _conditions(runs: Sequence[Run], busy: float) -> str:
     late = max(percentile((answer.late for answer in run.answers), 99) for run in runs)
     return (
         f"- Machine: {report.cpu_model()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}; "
-        f"Python {platform.python_version()}.\n"
+        f"Python {platform.python_version()}; load average before the run {busy:.1f}.\n"
         f"- Capacity: {SLOTS} requests at a time of {SERVICE * 1000:g} ms each, {CAPACITY:g} a second.\n"
         f"- The load generator kept its pace: 99 % of the requests left at most {late * 1000:.1f} ms late."
     )

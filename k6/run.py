@@ -76,6 +76,7 @@ def _sidecar(upstream: str) -> Iterator[str]:
         "listen": f"{HOST}:{port}",
         "admin": f"{HOST}:{admin}",
         "health": f"{HOST}:{health}",
+        "trusted_proxies": [HOST],  # k6 plays many clients: each says by X-Forwarded-For who it is
     }
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "policies.yaml")

@@ -39,13 +39,19 @@ export default function () {
 // The smaller an id, the more often it is read: the chance falls with 1/id.
 function readDetail() {
   const id = Math.floor(Math.pow(PROPERTIES, Math.random()));
-  const response = http.get(`${BASE_URL}/properties/${id}`, { tags: { name: '/properties/{id}' } });
+  const response = http.get(`${BASE_URL}/properties/${id}`, asSomebody('/properties/{id}'));
   check(response, { 'the property that was asked for': (r) => r.status === 200 && r.json('id') === id });
 }
 
 function readPage(path, query) {
-  const response = http.get(`${BASE_URL}${path}?${query}`, { tags: { name: path } });
+  const response = http.get(`${BASE_URL}${path}?${query}`, asSomebody(path));
   check(response, { 'a page with properties': (r) => r.status === 200 && r.json('items.0.id') > 0 });
+}
+
+// Limits are per client address, so every request comes from one of a thousand clients.
+function asSomebody(name) {
+  const client = Math.floor(Math.random() * 1000);
+  return { headers: { 'X-Forwarded-For': `10.1.${client >> 8}.${client & 255}` }, tags: { name } };
 }
 
 function pick(list) {

@@ -284,13 +284,13 @@ class App:
         self._metrics.server.ready = self.ready().ok
         return self._metrics.expose()
 
-    def breakers(self) -> list[BreakerStatus]:
+    async def breakers(self) -> list[BreakerStatus]:
         """All breakers in force; a name appears once for each mode."""
         now = monotonic()
         states = self._resources.states.of("breaker")
         return [breaker_status(name, mode, breaker.snapshot(now), now) for name, mode, breaker in states]
 
-    def force_breaker(self, name: str, state: ForcedState, seconds: float) -> bool:
+    async def force_breaker(self, name: str, state: ForcedState, seconds: float) -> bool:
         """Force it for that long; False: there is none of that name."""
         now = monotonic()
         forced = [breaker for each, _, breaker in self._resources.states.of("breaker") if each == name]
@@ -298,7 +298,7 @@ class App:
             breaker.force(state, now + seconds, now)
         return bool(forced)
 
-    def release_breaker(self, name: str) -> bool:
+    async def release_breaker(self, name: str) -> bool:
         """End the force, if there is any; False: there is no breaker of that name."""
         released = [breaker for each, _, breaker in self._resources.states.of("breaker") if each == name]
         for breaker in released:

@@ -1,7 +1,9 @@
 """`tidegate explain`: what would happen to one request, decided by the code that decides about real ones."""
 
+import json
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from multidict import CIMultiDict
 
@@ -17,6 +19,9 @@ from proxy.text_table import aligned
 from proxy.upstream.request_head import RequestHeads
 
 _ABSOLUTE = re.compile(r"https?://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
+
+_USUAL = {"mode": "enforce", "enforce_percent": "100%"}
+"""What goes without saying of any policy."""
 
 Row = tuple[str, str, str]
 
@@ -122,9 +127,28 @@ class _Settings:
         self._origins = loaded.origins
 
     def policies(self) -> list[Row]:
-        """In the order of the pipeline: response fields, the total deadline, then each attempt."""
-        timeout = self._route["timeout"]
-        return [*self._edits("response"), *(self._row(f"timeout.{key}", timeout[key]) for key in timeout)]
+        """In the order of the pipeline; what a route does not have is not listed."""
+        route = self._route
+        rows = self._edits("response")
+        rows += self._listed("rate_limit", route["rate_limit"])
+        rows += self._listed("fallback", route["fallback"]["steps"] if "fallback" in route else [])
+        for policy in ("timeout", "retry", "breaker", "bulkhead"):
+            rows += self._keys(policy, route.get(policy, {}))
+        if route["criticality"] != "default":
+            rows.append(self._row("criticality", route["criticality"]))
+        return rows
+
+    def _keys(self, policy: str, values: dict[str, Any]) -> list[Row]:
+        origins, route = self._origins, self._route["name"]
+        return [
+            (f"{policy}.{key}", _text(value), origins.get(("routes", route, f"{policy}.{key}"), ""))
+            for key, value in values.items()
+            if not _goes_without_saying(key, value)
+        ]
+
+    def _listed(self, policy: str, entries: list[dict[str, Any]]) -> list[Row]:
+        origin = self._origins.get(("routes", self._route["name"], policy), "")
+        return [(policy, _text(entry), origin) for entry in entries]
 
     def upstream(self) -> list[Row]:
         """Where the request goes, and what changes in it."""
@@ -150,3 +174,17 @@ class _Settings:
             self._row(f"headers.{direction}.{name.lower()}", change, f"{direction} header {name}")
             for name, change in changes
         ]
+
+
+def _goes_without_saying(key: str, value: Any) -> bool:
+    return value in ({}, []) or (key in _USUAL and _USUAL[key] == value)
+
+
+def _text(value: Any) -> str:
+    """A value of the effective configuration on one line."""
+    if isinstance(value, dict):
+        told = [f"{key} {_text(inner)}" for key, inner in value.items() if not _goes_without_saying(key, inner)]
+        return ", ".join(told)
+    if isinstance(value, list):
+        return f"[{', '.join(map(_text, value))}]"
+    return value if isinstance(value, str) else json.dumps(value)

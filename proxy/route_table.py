@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 
 from proxy.config.model import Config, RouteConfig
-from proxy.config.policies import TimeoutConfig
+from proxy.config.policies import Policy, TimeoutConfig
+from proxy.config.policy_types import format_ratio
 from proxy.config.quantities import format_duration
 from proxy.routing import by_specificity
 from proxy.text_table import aligned
 
-_HEADING = ("MATCH", "ROUTE", "UPSTREAM", "TIMEOUTS", "REWRITE")
+_HEADING = ("MATCH", "ROUTE", "UPSTREAM", "TIMEOUTS", "POLICIES", "REWRITE")
 
 
 def route_table(config: Config) -> Iterator[str]:
@@ -19,13 +20,27 @@ def route_table(config: Config) -> Iterator[str]:
 
 
 def _row(match: str, route: RouteConfig) -> tuple[str, ...]:
-    return match, route.name, route.upstream, _timeouts(route.timeout), route.rewrite or "-"
+    return match, route.name, route.upstream, _timeouts(route.timeout), _policies(route), route.rewrite or "-"
 
 
 def _timeouts(timeout: TimeoutConfig) -> str:
     limits = [
         f"{key} {format_duration(seconds)}"
         for key in TimeoutConfig.model_fields
-        if (seconds := getattr(timeout, key)) is not None
+        if key not in Policy.model_fields and (seconds := getattr(timeout, key)) is not None
     ]
-    return ", ".join(limits) or "none"
+    return (", ".join(limits) or "none") + _extent(timeout)
+
+
+def _policies(route: RouteConfig) -> str:
+    policies = [(name, getattr(route, name)) for name in ("fallback", "retry", "breaker", "bulkhead")]
+    present: list[tuple[str, Policy]] = [(f"rate_limit {limit.rate}", limit) for limit in route.rate_limit]
+    present += [(name, policy) for name, policy in policies if policy is not None]
+    return ", ".join(name + _extent(policy) for name, policy in present) or "-"
+
+
+def _extent(policy: Policy) -> str:
+    """How far the policy is in force, unless it is so for everybody."""
+    if policy.mode == "shadow":
+        return " (shadow)"
+    return "" if policy.enforce_percent == 1 else f" ({format_ratio(policy.enforce_percent)})"

@@ -41,6 +41,8 @@ class BreakerStatus:
     failure_ratio: float | None
     slow_call_ratio: float | None
     consecutive_failures: int
+    worker: int | None = None
+    """Whose it is, where there are several: each worker has its own."""
 
 
 def breaker_status(name: str, mode: str, snapshot: BreakerSnapshot, now: float) -> BreakerStatus:
@@ -65,15 +67,15 @@ def breaker_status(name: str, mode: str, snapshot: BreakerSnapshot, now: float) 
 class BreakerView(Protocol):
     """The breakers of the running process."""
 
-    def breakers(self) -> list[BreakerStatus]:
-        """All that are in force; a name appears once for each mode."""
+    async def breakers(self) -> list[BreakerStatus]:
+        """All that are in force; a name appears once for each mode and worker."""
         ...
 
-    def force_breaker(self, name: str, state: ForcedState, seconds: float) -> bool:
+    async def force_breaker(self, name: str, state: ForcedState, seconds: float) -> bool:
         """Force it for that long; False: there is none of that name."""
         ...
 
-    def release_breaker(self, name: str) -> bool:
+    async def release_breaker(self, name: str) -> bool:
         """End the force, if there is any; False: there is no breaker of that name."""
         ...
 
@@ -93,24 +95,24 @@ class _Breakers:
         self._view = view
 
     async def list_all(self, _: web.Request) -> web.Response:
-        return json_response({"breakers": self._view.breakers()})
+        return json_response({"breakers": await self._view.breakers()})
 
     async def force(self, request: web.Request) -> web.Response:
         """200 with the breaker as it is now, 404 for an unknown one, 400 for no JSON, 422 for what makes no sense."""
         wishes = await _wishes(request)
         state, seconds = _state(wishes.get("state")), _seconds(wishes.get("for"))
         name = request.match_info["name"]
-        return self._show(name, known=self._view.force_breaker(name, state, seconds))
+        return await self._show(name, known=await self._view.force_breaker(name, state, seconds))
 
     async def release(self, request: web.Request) -> web.Response:
         """200 with the breaker as it is now, 404 for an unknown one."""
         name = request.match_info["name"]
-        return self._show(name, known=self._view.release_breaker(name))
+        return await self._show(name, known=await self._view.release_breaker(name))
 
-    def _show(self, name: str, *, known: bool) -> web.Response:
+    async def _show(self, name: str, *, known: bool) -> web.Response:
         if not known:
             raise web.HTTPNotFound(text=_UNKNOWN)
-        return json_response({"breakers": [each for each in self._view.breakers() if each.name == name]})
+        return json_response({"breakers": [each for each in await self._view.breakers() if each.name == name]})
 
 
 async def _wishes(request: web.Request) -> dict[str, Any]:

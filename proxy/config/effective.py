@@ -14,5 +14,6 @@ def effective(config: Config) -> dict[str, Any]:
 def _present(value: Any) -> Any:
     """`value` without the settings that are not there."""
     if isinstance(value, dict):
-        return {key: _present(inner) for key, inner in value.items() if inner is not None}
+        # The body of an answer that the user makes up is the user's, nulls and all.
+        return {key: inner if key == "body" else _present(inner) for key, inner in value.items() if inner is not None}
     return [_present(inner) for inner in value] if isinstance(value, list) else value

@@ -8,6 +8,8 @@ from pydantic import BaseModel
 from proxy.config.document import Document, Loc
 from proxy.config.environment import Expanded
 from proxy.config.forms import PoliciesForm
+from proxy.config.later import LaterPolicies
+from proxy.config.policies import Policy
 from proxy.config.problems import Mark
 from proxy.config.scalar import quoted, shown
 
@@ -126,7 +128,9 @@ def _keys_at(loc: Loc) -> list[str]:
         annotation = model.model_fields[part].annotation
         in_container = _has_mapping(annotation)
         model = _model_in(annotation) or model
-    return [field.alias or name for name, field in model.model_fields.items()]
+    inherited = [name for base in (Policy, LaterPolicies) if issubclass(model, base) for name in base.model_fields]
+    names = [name for name in model.model_fields if name not in inherited] + inherited
+    return [model.model_fields[name].alias or name for name in names]
 
 
 def _has_mapping(annotation: Any) -> bool:

@@ -117,7 +117,7 @@ SharedBulkhead = Annotated[
 
 
 def _rate_short_form(value: object) -> object:
-    return {"rate": value} if isinstance(value, str) else value
+    return value if isinstance(value, dict) else {"rate": value}
 
 
 def _one_or_several(value: object) -> object:

@@ -137,10 +137,9 @@ class PolicyResolver:
         name = self._shareable(route, layers, "bulkhead", merged, {}, "", self._form.bulkheads or {})
         if name is None:
             return None
-        values = merged.values
-        defaults = BulkheadConfig.model_fields
-        most = values.get("max_concurrent", defaults["max_concurrent"].default)
-        values["min_concurrent"] = min(values.get("min_concurrent", defaults["min_concurrent"].default), most)
+        fields = BulkheadConfig.model_fields
+        most = merged.values.get("max_concurrent", fields["max_concurrent"].default)
+        merged.values.setdefault("min_concurrent", min(fields["min_concurrent"].default, most))
         bulkhead: NamedBulkhead | None = self._built(route, "bulkhead", NamedBulkhead, merged, name=name)
         return bulkhead
 

@@ -1,5 +1,6 @@
 """What a fallback can answer with: something fixed, a file, null fields, another upstream."""
 
+import errno
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -58,7 +59,7 @@ class Step(Protocol):
 def build_steps(
     config: FallbackConfig, upstreams: Callable[[str], Handler], clock: Callable[[], float] = monotonic
 ) -> list[Step]:
-    """The steps in the order written. Files are read here: raises OSError, and ValueError for one over MAX_FILE."""
+    """The steps in the order written. Files are read here: raises OSError, also for one over MAX_FILE."""
     return [_build(step, upstreams, clock) for step in config.steps]
 
 
@@ -187,7 +188,7 @@ def _file(config: FileFallback) -> Fixed:
     with path.open("rb") as file:
         body = file.read(MAX_FILE + 1)
     if len(body) > MAX_FILE:
-        raise ValueError(f"{path.name} is larger than {MAX_FILE} bytes")
+        raise OSError(errno.EFBIG, f"larger than {MAX_FILE} bytes", str(path))
     content_type = config.content_type or _CONTENT_TYPES.get(path.suffix.lower(), "application/octet-stream")
     return Fixed("file", config.status, {"Content-Type": content_type}, body)
 

@@ -42,6 +42,8 @@ class Node:
         Whatever ends it before the answer is complete, cancellation too, ends the connection: no answer can be left
         behind for the next command. Raises what is in FAILURES, and StoreError when the server is given up meanwhile.
         """
+        if self._closed:
+            raise StoreError("unavailable", "the client is closed")
         connection = await self._take()
         try:
             await _ready(connection)

@@ -78,6 +78,8 @@ class Redis:
             self._watcher = None
         if self.is_available:
             await self.instances.leave()
+        for node in self._servers.nodes:
+            node.reach.open(self._clock())
         await self._servers.close()
 
     # --- use ---

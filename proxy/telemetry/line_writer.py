@@ -1,17 +1,24 @@
 """Lines to a file, a pipe or a terminal from a thread of its own: whoever reads them can never hold up a request."""
 
+import contextlib
+import errno
+import fcntl
 import logging
 import os
 import select
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 
 _GATHER = 0.1
 _CHUNK = 256 * 1024
 _MAX_PENDING = 4 * 1024 * 1024
 _WARN_INTERVAL = 10.0
 _STANDARD_STREAMS = {"stdout": 1, "stderr": 2}
+_LOCK_AGAIN = 0.01
+_turns: dict[tuple[int, int], threading.Lock] = {}
+"""By device and inode: stdout and stderr may be the same pipe."""
 
 log = logging.getLogger("tidegate.lines")
 
@@ -129,6 +136,13 @@ class _Output:
 
     def write(self, data: bytes) -> None:
         """Write all of it, however long that takes. Raises OSError; the next write then ends a half-written line."""
+        if self._path is None:
+            with _turn(self._fd):
+                self._write(data)
+        else:
+            self._write(data)  # what is appended to a file stays in one piece
+
+    def _write(self, data: bytes) -> None:
         if self._torn:
             data = b"\n" + data
         rest = memoryview(data)
@@ -151,6 +165,33 @@ class _Output:
         poll = select.poll()
         poll.register(self._fd, select.POLLOUT)
         poll.poll()
+
+
+@contextlib.contextmanager
+def _turn(fd: int) -> Iterator[None]:
+    """No other thread, and no other process of ours, writes to the same stream: a pipe would mix up their lines."""
+    stat = os.fstat(fd)
+    with _turns.setdefault((stat.st_dev, stat.st_ino), threading.Lock()):
+        is_locked = _lock(fd)
+        try:
+            yield
+        finally:
+            if is_locked:
+                fcntl.lockf(fd, fcntl.LOCK_UN)
+
+
+def _lock(fd: int) -> bool:
+    """Whether the stream can be locked against other processes; waits as long as it takes."""
+    while True:
+        try:
+            fcntl.lockf(fd, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno != errno.EDEADLK:
+                return False
+            # Seen by the kernel where two processes wait for each other's streams, though each with another thread.
+            time.sleep(_LOCK_AGAIN)
+        else:
+            return True
 
 
 def _open(path: str) -> int:

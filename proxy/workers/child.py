@@ -112,6 +112,10 @@ class Child:
         except NoAnswer:
             return None
 
+    async def command(self, name: str, /, **arguments: Any) -> Any:
+        """What it answers to one of `worker.COMMANDS`; None when it does not."""
+        return await self.ask("command", name=name, arguments=arguments)
+
     def drain(self, drain: float, accept: float) -> None:
         """Have it end in good order; whoever calls sees to it that it does."""
         self.draining = True

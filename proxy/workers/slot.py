@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from time import monotonic
 
 from proxy.config.model import Config
@@ -18,7 +18,7 @@ log = logging.getLogger("tidegate.workers")
 
 
 class Slot:
-    """The place of worker `index`. `share` gives what it is to serve, `ended` is told why it is started again."""
+    """The place of worker `index`. `share` gives what it is to serve; `joined` and `ended` hear of starts and ends."""
 
     def __init__(
         self,
@@ -27,6 +27,7 @@ class Slot:
         timing: Timing,
         *,
         share: Callable[[int], Config],
+        joined: Callable[[Child], Awaitable[None]],
         ended: Callable[[str], None],
     ) -> None:
         self.index = index
@@ -38,6 +39,7 @@ class Slot:
         self._port = port
         self._timing = timing
         self._share = share
+        self._joined = joined
         self._ended = ended
         self._backoff = Backoff()
         self._leaving = asyncio.Event()
@@ -91,6 +93,8 @@ class Slot:
             return "crashed"
         try:
             problem = await child.start(self._share(self.index))
+            if not problem:
+                await self._joined(child)
             self._tried(problem)
             code = await child.ended()
         finally:

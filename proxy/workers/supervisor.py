@@ -7,9 +7,10 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic, time
-from typing import Any
+from typing import Any, NamedTuple
 
 from proxy import __version__
+from proxy.admin.breakers import BreakerStatus, ForcedState
 from proxy.admin.server import AdminServer, HealthServer
 from proxy.admin.view import Readiness, RouteView
 from proxy.app import load_and_warn, warn_of_restart
@@ -37,6 +38,12 @@ log = logging.getLogger("tidegate.workers")
 REASONS = ("crashed", "killed", "blocked", "reload")
 
 
+class _Forced(NamedTuple):
+    state: ForcedState
+    until: float
+    """Monotonic seconds."""
+
+
 class Supervisor:
     """Several workers as one Tidegate: an AdminView, and what `serve` runs and stops.
 
@@ -57,6 +64,7 @@ class Supervisor:
         self._admin: AdminServer | None = None
         self._health: HealthServer | None = None
         self._reloading = asyncio.Lock()
+        self._forced: dict[str, _Forced] = {}
 
     # --- life ---
 
@@ -117,7 +125,7 @@ class Supervisor:
 
     def _start_workers(self) -> None:
         for index, port in enumerate(self._ports):
-            slot = Slot(index, port, self._timing, share=self._share, ended=self._ended)
+            slot = Slot(index, port, self._timing, share=self._share, joined=self._force_again, ended=self._ended)
             self._slots.append(slot)
             self._running.append(asyncio.create_task(slot.run()))
         self._tasks.append(asyncio.create_task(self._watch()))
@@ -205,10 +213,35 @@ class Supervisor:
         for child in self._children:
             child.channel.tell("reopen_logs")
 
-    async def command(self, name: str, **arguments: Any) -> list[Any]:
-        """What each worker answers to one of `worker.COMMANDS`; None for a worker that does not answer."""
-        asked = (child.ask("command", name=name, arguments=arguments) for child in self._children)
-        return await asyncio.gather(*asked)
+    async def _command(self, name: str, /, **arguments: Any) -> dict[int, Any]:
+        """What each worker, by number, answers to one of `worker.COMMANDS`; one that does not answer is left out."""
+        children = self._children
+        answers = await asyncio.gather(*(child.command(name, **arguments) for child in children))
+        return {child.index: answer for child, answer in zip(children, answers, strict=True) if answer is not None}
+
+    async def breakers(self) -> list[BreakerStatus]:
+        """Those of all workers."""
+        answers = await self._command("breakers")
+        return [BreakerStatus(**{**each, "worker": worker}) for worker, found in answers.items() for each in found]
+
+    async def force_breaker(self, name: str, state: ForcedState, seconds: float) -> bool:
+        """Force it in every worker, also in one that is started before the time is over."""
+        self._forced[name] = _Forced(state, monotonic() + seconds)
+        known = any((await self._command("force_breaker", name=name, state=state, seconds=seconds)).values())
+        if not known:
+            del self._forced[name]
+        return known
+
+    async def release_breaker(self, name: str) -> bool:
+        """End the force in every worker."""
+        self._forced.pop(name, None)
+        return any((await self._command("release_breaker", name=name)).values())
+
+    async def _force_again(self, child: Child) -> None:
+        now = monotonic()
+        self._forced = {name: forced for name, forced in self._forced.items() if forced.until > now}
+        for name, forced in self._forced.items():
+            await child.command("force_breaker", name=name, state=forced.state, seconds=forced.until - now)
 
     # --- what the admin listener asks (AdminView) ---
 

@@ -35,7 +35,7 @@ from proxy.workers.channel import Channel, Handler
 from proxy.workers.share import unpack
 from proxy.workers.timing import PULSE
 
-COMMANDS = frozenset({"force_breaker"})
+COMMANDS = frozenset({"breakers", "force_breaker", "release_breaker"})
 """Methods of App that the supervisor passes on to every worker."""
 
 
@@ -163,10 +163,10 @@ class Worker:
             for name, route in routes.items()
         }
 
-    def _command(self, name: str, arguments: dict[str, Any]) -> Any:
+    async def _command(self, name: str, arguments: dict[str, Any]) -> Any:
         if name not in COMMANDS:
             raise ValueError(f"there is no command {name}")
-        return getattr(self._app, name)(**arguments)
+        return await getattr(self._app, name)(**arguments)
 
     def _reopen_logs(self) -> None:
         if self._serves:

@@ -173,3 +173,10 @@ async def test_shed_upload_leaves_nothing_behind() -> None:
         assert answer.status == 200
         assert_shed(await fetch(app.port, "PUT", "/upload", body=b"x" * 1000))
         await wait_at_rest(app)
+
+
+@pytest.mark.parametrize(("trusted", "status"), [(["127.0.0.1"], 200), ([], 503)])
+async def test_only_a_trusted_caller_can_say_how_important_a_request_is(trusted: list[str], status: int) -> None:
+    async with shedding_app(samples=10, trusted_proxies=trusted) as (app, _):
+        answer = await get(app.port, "/background/1", {"X-Request-Criticality": "critical"})
+        assert answer.status == status

@@ -104,7 +104,7 @@ def test_goals_are_reached_or_missed() -> None:
 
 
 def test_report_has_the_declared_columns_and_every_run() -> None:
-    text = overload_report.render(recorded(), failing(210))
+    text = overload_report.render(recorded(), failing(210), 1.0)
 
     tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
     assert [cells(table.splitlines()[0]) for table in tables[1:]] == [
@@ -243,4 +243,4 @@ def test_the_whole_experiment_runs(capsys: pytest.CaptureFixture[str], tmp_path:
     assert [each.target for each in runs] == ["naive", "tidegate"]
     assert all(each.counts.hits for each in (*runs, *failing))
     assert {answer.status for answer in runs[1].answers} >= {200}
-    assert "More than the capacity" in overload_report.render(runs, failing)
+    assert "More than the capacity" in overload_report.render(runs, failing, 0.0)

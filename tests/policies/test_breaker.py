@@ -1,6 +1,8 @@
 """The breaker as a layer: what it refuses, how it judges an attempt, and that no probe's lease gets lost."""
 
 import asyncio
+import contextlib
+from random import Random
 from typing import Any
 
 import pytest
@@ -294,6 +296,14 @@ async def test_timer_that_fires_a_little_early_was_still_the_deadlines() -> None
     assert layer.state == "closed"
 
 
+async def test_limit_passed_that_nobody_has_set_counts_for_nothing() -> None:
+    layer = Layer()
+
+    await layer.run(UpstreamTimeout("total"), limited(10.0), limit=None)
+
+    assert layer.state == "closed"
+
+
 async def test_probe_of_a_caller_with_a_tiny_deadline_gives_its_lease_back() -> None:
     layer = Layer()
     layer.half_open()
@@ -485,6 +495,41 @@ async def test_lease_lasts_as_long_as_the_exchange_may() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_lease_is_back_after_ten_thousand_cancellations_at_random_points() -> None:
+    """Attempts wait a random number of turns for their permit, their head and their body's end."""
+    layer, random = Layer(consecutive_failures=1_000_000, success_threshold=1_000_000), Random(7)
+    layer.half_open()
+
+    async def turns(count: int) -> None:
+        for _ in range(count):
+            await asyncio.sleep(0)
+
+    async def attempt(exchange: Exchange) -> Response:
+        await turns(random.randrange(3))
+        exchange.attempt_started = layer.clock.now
+        await turns(random.randrange(3))
+        return Response(200, [], PiecewiseBody(b"x") if random.random() < 0.5 else b"x")
+
+    async def exchange(circuit: CircuitBreaker) -> None:
+        with contextlib.suppress(BreakerOpen):
+            response = await circuit.handle(make_exchange())
+            try:
+                await turns(random.randrange(3))
+            finally:
+                response.close()
+
+    circuit = layer.around(attempt)
+    for _ in range(2_500):
+        tasks = [asyncio.ensure_future(exchange(circuit)) for _ in range(4)]
+        for task in tasks:
+            await turns(random.randrange(3))
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert layer.lease_is_free
+
+    assert layer.state == "half_open"
 
 
 # --- shadow ---------------------------------------------------------------------------------------------------------

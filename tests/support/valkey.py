@@ -339,10 +339,11 @@ class ValkeySentinel:
         return f"redis+sentinel://127.0.0.1:{self.sentinel.port}/{self.name}"
 
     def fail_over(self) -> None:
-        """Have the replica promoted; returns when the sentinel says so. Then `master` and `replica` are swapped."""
+        """Have the replica promoted; returns when the old master follows it. `master` and `replica` are swapped then."""
         promoted = self.replica.port
         _until(self._ask_for_failover)
         _until(lambda: self._master_port() == promoted)
+        _until(lambda: "role:slave" in self.master.info("replication"))
         self.master, self.replica = self.replica, self.master
 
     def _ask_for_failover(self) -> bool:

@@ -27,7 +27,8 @@ def test_printed_values_are_in_their_yaml_form(tmp_path: Path) -> None:
     assert server["trusted_proxies"] == ["10.0.0.1", "10.1.0.0/16"]
     assert server["limits"]["max_body"] == "off"
     assert server["admin"] == {"listen": "127.0.0.1:9901", "allow": []}
-    assert route["timeout"] == {"total": "30s", "attempt": "off", "first_byte": "off", "idle": "1m"}
+    limits = {"total": "30s", "attempt": "off", "first_byte": "off", "idle": "1m"}
+    assert route["timeout"] == {"mode": "enforce", "enforce_percent": "100%", **limits}
     assert printed["upstreams"]["api"]["endpoints"] == ["http://127.0.0.1:3000"]
     assert "profile" not in printed
 
