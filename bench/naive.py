@@ -47,7 +47,8 @@ def main() -> None:
     app[ORIGIN] = f"http://127.0.0.1:{origin}"
     app.cleanup_ctx.append(session)
     app.add_routes([web.route("*", path, proxy) for path in ("/items", "/items/{id}", "/large")])
-    web.run_app(app, host="127.0.0.1", port=int(listen), print=None, loop=uvloop.new_event_loop())
+    loop = uvloop.new_event_loop()
+    web.run_app(app, host="127.0.0.1", port=int(listen), print=None, loop=loop, shutdown_timeout=1)
 
 
 if __name__ == "__main__":

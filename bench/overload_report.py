@@ -79,7 +79,7 @@ def _conditions(runs: Sequence[Run], busy: float) -> str:
         f"- Machine: {report.cpu_model()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}; "
         f"Python {platform.python_version()}; load average before the run {busy:.1f}.\n"
         f"- Capacity: {SLOTS} requests at a time of {SERVICE * 1000:g} ms each, {CAPACITY:g} a second.\n"
-        f"- The load generator kept its pace: 99 % of the requests left at most {late * 1000:.1f} ms late."
+        f"- Pace of the load generator: in the worst run 99 % of the requests left at most {late * 1000:.1f} ms late."
     )
 
 

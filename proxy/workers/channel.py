@@ -88,6 +88,8 @@ class Channel:
         return self._writer.transport.get_write_buffer_size() > 0
 
     def _send(self, message: Mapping[str, Any]) -> None:
+        if self._writer.is_closing():
+            return
         data = orjson.dumps(message)
         self._writer.write(len(data).to_bytes(_LENGTH) + data)
 

@@ -301,13 +301,23 @@ async def test_f05_full_redis_is_replaced_until_it_has_room(valkey: Valkey) -> N
         assert one.outcomes("gcra")["ok"] > before
 
 
-REFUSALS: dict[str, Callable[[Valkey], Any]] = {
-    "readonly": lambda valkey: valkey.replica_of(1),
-    "loading": Valkey.restart_loading,
-    "busy": Valkey.be_busy,
-    "misconf": Valkey.fail_to_save,
-    "noauth": lambda valkey: valkey.require_password("secret"),
-    "maxclients": lambda valkey: (valkey.config_set("maxclients", 1), valkey.drop_clients()),
+def take_all_connections(valkey: Valkey, until: contextlib.ExitStack) -> None:
+    client = until.enter_context(valkey.client())
+    client.config_set("maxclients", 1)
+    client.client_kill_filter(_type="normal", skipme=True)
+
+
+def be_busy(valkey: Valkey, until: contextlib.ExitStack) -> None:
+    valkey.be_busy()
+    until.callback(valkey.end_busy)
+
+
+REFUSALS: dict[str, Callable[[Valkey, contextlib.ExitStack], None]] = {
+    "readonly": lambda valkey, _: valkey.replica_of(1),
+    "misconf": lambda valkey, _: valkey.fail_to_save(),
+    "noauth": lambda valkey, _: valkey.require_password("secret"),
+    "busy": be_busy,
+    "maxclients": take_all_connections,
 }
 
 
@@ -315,19 +325,17 @@ REFUSALS: dict[str, Callable[[Valkey], Any]] = {
 async def test_f06_redis_that_refuses_is_replaced(valkey: Valkey, refusal: str) -> None:
     async with instance(valkey.url) as one:
         assert await one.passed(5) == 5
-        await asyncio.to_thread(REFUSALS[refusal], valkey)
-        try:
+        with contextlib.ExitStack() as until:
+            await asyncio.to_thread(REFUSALS[refusal], valkey, until)
             exchange = make_exchange()
             began = time.monotonic()
             verdicts = [await one.take(exchange=exchange) for _ in range(20)]
             seconds = time.monotonic() - began
-        finally:
-            if refusal == "busy":
-                await asyncio.to_thread(valkey.end_busy)
 
     assert sum(verdict[0] for verdict in verdicts) == 15
     assert "local" in decisions(exchange)
     assert seconds < PATIENT
+    assert refusal in one.outcomes("gcra")
 
 
 async def test_f06_key_that_holds_something_else_is_replaced_for_its_client_only(valkey: Valkey) -> None:

@@ -7,6 +7,7 @@ import ssl
 import subprocess
 import sys
 import time
+from binascii import crc_hqx
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -123,6 +124,26 @@ async def test_scripts_run_on_a_cluster(cluster: ValkeyCluster) -> None:
             assert await client.redis.run(ECHO, [key], [number]) == [key, str(number).encode()]
 
 
+def slot_of(key: bytes) -> int:
+    return crc_hqx(key, 0) % 16384
+
+
+async def test_a_slot_that_has_moved_is_followed(cluster: ValkeyCluster) -> None:
+    async with running_client(cluster.cluster_url, timeout=LONG) as client:
+        key = next(b"moved-%d" % n for n in range(100) if slot_of(b"moved-%d" % n) < 8192)
+        await client.redis.run(SET, [key], ["before"])
+        cluster.nodes[0].command("DEL", key)
+        cluster.begin_move(slot_of(key), 0, 1)
+        await client.redis.run(SET, [key], ["on its way"])
+        cluster.end_move(slot_of(key), 1)
+        await client.redis.run(SET, [key], ["there"])
+
+        assert await client.redis.run(GET, [key], []) == b"there"
+        assert client.redis.is_available
+        cluster.nodes[1].command("DEL", key)
+        cluster.end_move(slot_of(key), 0)
+
+
 async def test_a_cluster_that_cannot_be_reached_is_like_any_redis_that_is_gone() -> None:
     port = free_port(also=10_000)
     async with running_client(f"redis+cluster://127.0.0.1:{port}", timeout=LONG) as client:
@@ -138,6 +159,7 @@ async def test_sentinels_name_the_master_and_after_a_failover_the_next(tmp_path:
             assert sentinel.master.command("GET", "key") == b"before"
 
             await asyncio.to_thread(sentinel.fail_over)
+            sentinel.replica.kill()
             await until_it_writes(client, b"after")
 
             assert sentinel.master.command("GET", "key") == b"after"
@@ -438,3 +460,28 @@ def test_redis_py_is_imported_only_for_a_client() -> None:
     code = "import sys, proxy.storage.redis, proxy.app; sys.exit('redis' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+async def test_a_master_of_a_cluster_that_is_lost_leaves_the_others_in_use(tmp_path: Path) -> None:
+    with ValkeyCluster(tmp_path) as cluster:
+        cluster.nodes[0].config_set("cluster-require-full-coverage", "no")
+        async with running_client(cluster.cluster_url) as client:
+            keys = [b"key-%d" % number for number in range(200)]
+            cluster.nodes[1].kill()
+            outcomes = [await outcome_of(client, key) for key in keys]
+            lower = [outcome for key, outcome in zip(keys, outcomes, strict=True) if slot_of(key) < 8192]
+            upper = [outcome for key, outcome in zip(keys, outcomes, strict=True) if slot_of(key) >= 8192]
+
+            assert set(lower) == {"ok"}
+            assert [outcome for outcome in upper if outcome not in ("lost", "refused")] == ["unavailable"] * (
+                len(upper) - 3
+            )
+            assert client.redis.is_available
+
+
+async def outcome_of(client: Client, key: bytes) -> str:
+    try:
+        await client.redis.run(ECHO, [key], [1])
+    except StoreError as error:
+        return error.outcome
+    return "ok"

@@ -65,7 +65,7 @@ def test_the_schema_is_a_schema_and_accepts_the_root_file(schema_file: Path) -> 
         f"nope: 1\n{UPSTREAMS}{ROUTES}",
         f"server: {{nope: 1}}\n{UPSTREAMS}{ROUTES}",
         f"{UPSTREAMS}routes:\n  - {{name: a, match: GET /, retires: 1}}\n",
-        f"{UPSTREAMS}routes:\n  - {{name: a, match: GET /, retry: standard}}\n",
+        f"{UPSTREAMS}routes:\n  - {{name: a, match: GET /, retry: {{max_attempts: 0}}}}\n",
         f"{UPSTREAMS}routes:\n  - {{name: a, match: GET /, timeout: 5}}\n",
         f"{UPSTREAMS}routes:\n  - {{name: a}}\n",
         f"upstreams: {{a: {{}}}}\n{ROUTES}",
@@ -94,9 +94,16 @@ server:
 upstreams:
   a: {url: http://127.0.0.1:3000, health: /up, host: upstream}
   b: {endpoints: ["https://b.test"], health: {path: "/up?x=1", interval: 1s}, ejection: off, tls: {server_name: b}}
-redis: off
+redis: redis://localhost
+breakers: {ml: {consecutive_failures: 3}}
+bulkheads: {db: database, own: {max_concurrent: 3}}
 defaults: {upstream: a, timeout: search, security_headers: off, retry: none}
 routes:
+  - {name: p, match: GET /p, retry: fast, breaker: ml, bulkhead: slow, rate_limit: 5/s, fallback: [{null_fields: a}]}
+  - {name: q, match: GET /q, breaker: {use: ml, mode: shadow}, bulkhead: db, rate_limit: [5/s, {rate: 9/min, burst: 3}]}
+  - {name: r, match: GET /r, breaker: {failure_ratio: 50%}, bulkhead: {use: own}, fallback: {steps: [{upstream: b}]}}
+  - {name: s, match: GET /s, breaker: off, bulkhead: none, rate_limit: off, fallback: off, timeout: {mode: off}}
+  - {name: t, match: GET /t, fallback: [{static: {body: {a: null}}}, {null_fields: [a, b]}], criticality: critical}
   - {name: x, match: GET /x, timeout: off}
   - {name: y, match: [GET /y, "* /z/{id}/*"], upstream: b, timeout: 1m30s, rewrite: off, cache: off}
   - {name: z, match: POST /z, timeout: {total: none, attempt: 5s}, headers: {request: {set: {X-A: b}, remove: [X-B]}}}

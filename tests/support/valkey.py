@@ -289,19 +289,52 @@ class Valkey:
             return client.execute_command(*words)
 
 
-class ValkeyCluster(Valkey):
-    """A cluster of one node that serves every slot."""
-
+class _ClusterNode(Valkey):
     def __init__(self, folder: Path) -> None:
         options = ("--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf")
-        port = free_port(also=10_000)
-        super().__init__(folder, *options, "--cluster-announce-ip", "127.0.0.1", port=port)
-        self.command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-        _until(lambda: b"cluster_state:ok" in bytes(self.command_raw("CLUSTER", "INFO")))
+        super().__init__(folder, *options, "--cluster-announce-ip", "127.0.0.1", port=free_port(also=10_000))
+        self.id = bytes(self.command_raw("CLUSTER", "MYID")).decode()
+
+    def cluster_info(self) -> str:
+        return bytes(self.command_raw("CLUSTER", "INFO")).decode()
+
+
+class ValkeyCluster:
+    """A cluster of two masters: the first has the lower half of the slots."""
+
+    def __init__(self, folder: Path) -> None:
+        with contextlib.ExitStack() as stack:
+            self.nodes = [stack.enter_context(_ClusterNode(folder / name)) for name in ("one", "two")]
+            one, two = self.nodes
+            one.command("CLUSTER", "ADDSLOTSRANGE", 0, 8191)
+            two.command("CLUSTER", "ADDSLOTSRANGE", 8192, 16383)
+            two.command("CLUSTER", "SET-CONFIG-EPOCH", 2)
+            one.command("CLUSTER", "MEET", "127.0.0.1", two.port)
+            _until(lambda: all("cluster_state:ok" in node.cluster_info() for node in self.nodes))
+            self._stack = stack.pop_all()
 
     @property
     def cluster_url(self) -> str:
-        return f"redis+cluster://127.0.0.1:{self.port}"
+        return f"redis+cluster://127.0.0.1:{self.nodes[0].port}"
+
+    def begin_move(self, slot: int, source: int, target: int) -> None:
+        """From now on the source asks those who look for a key that it does not have to ask the target."""
+        self.nodes[target].command("CLUSTER", "SETSLOT", slot, "IMPORTING", self.nodes[source].id)
+        self.nodes[source].command("CLUSTER", "SETSLOT", slot, "MIGRATING", self.nodes[target].id)
+
+    def end_move(self, slot: int, target: int) -> None:
+        """The slot belongs to the target."""
+        for node in (self.nodes[target], *self.nodes):
+            node.command("CLUSTER", "SETSLOT", slot, "NODE", self.nodes[target].id)
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
 
 
 class _Sentinel(Valkey):
@@ -339,11 +372,10 @@ class ValkeySentinel:
         return f"redis+sentinel://127.0.0.1:{self.sentinel.port}/{self.name}"
 
     def fail_over(self) -> None:
-        """Have the replica promoted; returns when the old master follows it. `master` and `replica` are swapped then."""
+        """Have the replica promoted: `master` and `replica` are swapped. The old master takes writes for a while."""
         promoted = self.replica.port
         _until(self._ask_for_failover)
         _until(lambda: self._master_port() == promoted)
-        _until(lambda: "role:slave" in self.master.info("replication"))
         self.master, self.replica = self.replica, self.master
 
     def _ask_for_failover(self) -> bool:
