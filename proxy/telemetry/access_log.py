@@ -181,7 +181,10 @@ def _add_deadline(fields: dict[str, Any], exchange: Exchange) -> None:
 
 
 def _decision_fields(decision: Decision) -> dict[str, str]:
-    return {"policy": decision.policy, "decision": decision.decision, "mode": decision.mode}
+    fields = {"policy": decision.policy, "decision": decision.decision, "mode": decision.mode}
+    if decision.detail:
+        fields["detail"] = decision.detail
+    return fields
 
 
 def _add_error(fields: dict[str, Any], error: Exception) -> None:

@@ -56,7 +56,7 @@ async def test_g02_killed_worker_loses_its_own_requests_and_nothing_else() -> No
         os.kill(victim, signal.SIGKILL)
         assert survivor in await until_ready(sidecar, 2, without=victim)
         assert time.monotonic() - started < 10
-        assert await sidecar.metric("proxy_requests_total", route="everything") >= counted * 0.5, "no sum goes back"
+        assert await sidecar.metric("proxy_requests_total", route="everything") >= counted, "no sum goes back"
         before = outcomes["answered"]
         await eventually(lambda: outcomes["answered"] > before + 300)
         stop.set()
@@ -154,17 +154,11 @@ async def _ask_anew(app: Instance) -> None:
     assert (await get(app.port, "/")).status == 200
 
 
-async def test_g05_supervisor_that_was_stopped_itself_blames_nobody() -> None:
-    async with ScriptedUpstream() as upstream, Sidecar(policies(upstream.url, server=TWO)) as sidecar:
-        pids = await until_ready(sidecar, 2)
-        sidecar.signal(signal.SIGSTOP)
-        try:
-            for _ in range(10):
-                assert (await get(sidecar.port, "/")).status == 200
-            await asyncio.sleep(11.0)  # longer than the time after which a silent worker is killed
-        finally:
-            sidecar.signal(signal.SIGCONT)
-        await asyncio.sleep(1.0)
+async def test_g05_supervisor_that_was_held_up_itself_blames_nobody() -> None:
+    async with ScriptedUpstream() as upstream, running_supervisor(policies(upstream.url), timing=IMPATIENT) as app:
+        pids = await until_ready(app, 2)
+        time.sleep(IMPATIENT.kill + 1)  # noqa: ASYNC251 - the loop of the supervisor is this one
+        await asyncio.sleep(1.0)  # four looks at the workers
 
-        assert await until_ready(sidecar, 2) == pids
-        assert await sidecar.metric("proxy_worker_restarts_total") == 0
+        assert await until_ready(app, 2) == pids
+        assert await app.metric("proxy_worker_restarts_total") == 0
