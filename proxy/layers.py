@@ -1,7 +1,7 @@
 """Makes the layers of one route, each from its part of the configuration and with the state that outlives it."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from proxy.policies.breaker import CircuitBreaker
 from proxy.policies.bulkhead import Bulkhead
 from proxy.policies.enforcement import ClientPlace, Layer, moded
 from proxy.policies.fallback import Fallback
-from proxy.policies.fallback_steps import build_steps
+from proxy.policies.fallback_steps import Step
 from proxy.policies.observe import Observe
 from proxy.policies.rate_limit import RateLimit
 from proxy.policies.response_headers import ResponseHeaders
@@ -52,6 +52,8 @@ class Parts:
     prefix: str
     """Of the keys in Redis."""
     upstreams: Mapping[str, Handler]
+    fallbacks: Mapping[str, Sequence[Step]]
+    """By route: what there is to answer with."""
 
 
 class Layers:
@@ -109,7 +111,7 @@ class Layers:
         config, parts = self._route.fallback, self._parts
         if config is None:
             return None
-        steps = build_steps(config, parts.upstreams.__getitem__, parts.clock)
+        steps = parts.fallbacks[self._route.name]
         return moded(config, lambda mode, inner: Fallback(inner, config, steps, self._metrics, mode=mode), self._place)
 
     def retry(self) -> Layer | None:

@@ -11,6 +11,7 @@ from proxy.exchange import Handler
 from proxy.layers import Clock, Parts
 from proxy.outbox import Outbox
 from proxy.pipeline import AboutItself, Refuse, build_bare, build_handler, build_refusing
+from proxy.policies.fallback_steps import build_steps
 from proxy.protocol.forwarded import ClientAddress
 from proxy.routing import Router
 from proxy.state_registry import StateRegistry
@@ -64,9 +65,18 @@ class Runtime:
     def build(
         cls, config: Config, resources: Resources, access_log: AccessLog, previous: "Runtime | None" = None
     ) -> "Runtime":
-        """Compile `config`. What did not change is taken over: upstreams, Redis, and all state of the policies."""
+        """Compile `config`. What did not change is taken over: upstreams, Redis, and all state of the policies.
+
+        Raises OSError when a file that the configuration names cannot be read; nothing has changed then.
+        """
         upstreams = _upstreams(config, resources, previous)
         redis = _redis(config, resources, previous)
+        # All that can fail comes before the state of the policies is touched.
+        fallbacks = {
+            route.name: build_steps(route.fallback, upstreams.__getitem__, resources.clock)
+            for route in config.routes
+            if route.fallback is not None
+        }
         resources.states.begin()
         parts = Parts(
             loop=resources.loop,
@@ -80,6 +90,7 @@ class Runtime:
             redis=redis,
             prefix=config.redis.prefix if config.redis else "",
             upstreams=upstreams,
+            fallbacks=fallbacks,
         )
         return cls(
             config=config,

@@ -31,11 +31,14 @@ def resolve(form: PoliciesForm, document: Document, folder: Path) -> tuple[Confi
 
 
 def _digest(config: Config) -> str:
-    """Over all values, secrets included, and over the TLS files: a renewed certificate is a change too."""
+    """Over all values, secrets included, and over the files they name: a renewed certificate is a change too."""
     values = config.model_dump(mode="json", exclude={"digest"}, context={"reveal": True})
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
     for upstream in config.upstreams.values():
         digest.update(upstream.tls_digest.encode())
+    for step in (step for route in config.routes if route.fallback for step in route.fallback.steps):
+        if step.file is not None:
+            digest.update(hashlib.sha256(Path(step.file.path).read_bytes()).digest())
     return digest.hexdigest()
 
 

@@ -14,7 +14,7 @@ from proxy.protocol.structured import BareItem, serialize_bare, serialize_list
 
 RawField = tuple[bytes, bytes]
 
-_UP: Final = 0.999999
+_UP: Final = 0.99999
 """Rounds up; what is no more than rounding is no second more."""
 
 

@@ -7,7 +7,7 @@ on by `increment`; a request that would move it further ahead of now than `toler
 from collections.abc import Sequence
 from typing import Final
 
-SLACK: Final = 1e-6
+SLACK: Final = 1e-5
 """Seconds by which a request may be early: the sum of many intervals is not exact in floating point."""
 
 

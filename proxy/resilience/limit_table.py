@@ -93,7 +93,7 @@ class LimitTable:
         """Forget one for a newcomer: the first that waits no longer than it, or else, of a few, who waits least."""
         if len(self._old) < _CHOICE:
             self._begin_round()
-        seen = []
+        seen: list[tuple[bytes, float]] = []
         while self._old and len(seen) < _CHOICE:
             entry = self._old.popitem()
             if entry[1] <= arrival:

@@ -41,7 +41,8 @@ class Listener:
             self._servers = [await self._serve()]
         else:
             self._servers = [await self._serve_on(sock) for sock in self._inherited.own]
-            self._neighbours = Neighbours(self._inherited.others, self._protocol)
+            if self._inherited.others:
+                self._neighbours = Neighbours(self._inherited.others, self._protocol)
         if not self._address.path:
             self.port = self._servers[0].sockets[0].getsockname()[1]
 

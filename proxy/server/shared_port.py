@@ -36,15 +36,13 @@ def bind_shared(address: ListenAddress, workers: int) -> list[SharedPort]:
     """Listen on `address` for so many workers. Raises OSError, and keeps nothing then."""
     with contextlib.ExitStack() as bound:
         if address.path or sys.platform != "linux":
-            return_value = [SharedPort(_bind_all(_places(address), bound))] * workers
+            ports = [SharedPort(_bind_all(_places(address), bound))] * workers
         else:
             places = _vacant(_places(address))
             groups = [_bind_all(places, bound, reuse_port=True) for _ in range(workers)]
-            return_value = [
-                SharedPort(own, [sock for group in groups if group is not own for sock in group]) for own in groups
-            ]
+            ports = [SharedPort(own, [s for group in groups if group is not own for s in group]) for own in groups]
         bound.pop_all()
-    return return_value
+    return ports
 
 
 def _places(address: ListenAddress) -> list[_Place]:
@@ -126,4 +124,7 @@ class Neighbours:
             except OSError:
                 return  # somebody was faster, or there are no file descriptors left
             connection.setblocking(False)
-            await loop.connect_accepted_socket(self._protocol, connection)
+            try:
+                await loop.connect_accepted_socket(self._protocol, connection)
+            except OSError:
+                connection.close()  # its client has left

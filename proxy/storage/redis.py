@@ -33,6 +33,9 @@ log = logging.getLogger("tidegate.redis")
 TICK: Final = 1.0
 """Longest time, in seconds, between two looks at a server that is left alone; the shortest is half of it."""
 
+MIN_TIME: Final = 0.001
+"""Seconds below which nothing is tried: no answer would be there in time."""
+
 Word = bytes | int | str
 _PLAIN: Final = re.compile(rb"[0-9A-Za-z_.-]{1,64}")
 
@@ -131,7 +134,7 @@ class Redis:
         return limit, False
 
     def _admit(self, script: Script, key: bytes, limit: float, now: float) -> "Node":
-        if limit <= 0:
+        if limit < MIN_TIME:
             raise StoreError("no_time")
         node = self._servers.owner(key)
         if node.reach.is_open or not (script.reads_only or node.writes.allows(now)):

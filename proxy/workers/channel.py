@@ -18,6 +18,7 @@ import orjson
 _MAX_MESSAGE = 256 * 1024 * 1024
 _LENGTH = 4
 _LAST_WORDS = 0.5
+_GONE = "it is gone"
 
 log = logging.getLogger("tidegate.workers")
 
@@ -66,7 +67,7 @@ class Channel:
     async def ask(self, what: str, limit: float, **details: Any) -> Any:
         """The answer to a request. Raises NoAnswer, after `limit` seconds at the latest."""
         if self._reading.done():
-            raise NoAnswer("gone")
+            raise NoAnswer(_GONE)
         number = next(self._numbers)
         answer = self._waiting[number] = asyncio.get_running_loop().create_future()
         self._send({"id": number, "what": what, "details": details})
@@ -108,7 +109,7 @@ class Channel:
             self._writer.close()
             for answer in self._waiting.values():
                 if not answer.done():
-                    answer.set_exception(NoAnswer("gone"))
+                    answer.set_exception(NoAnswer(_GONE))
 
     def _take(self, message: dict[str, Any]) -> None:
         if "answer" in message:

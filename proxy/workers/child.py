@@ -87,7 +87,7 @@ class Child:
             problem = str(await self.channel.ask("start", self._timing.start, config=pack(config)))
         except NoAnswer as failure:
             self.kill("crashed")
-            return f"tidegate: worker {self.index} cannot start: {failure}"
+            return f"tidegate: worker {self.index} did not get ready: {failure}"
         self._heard = monotonic()
         self._serves = not problem
         return problem

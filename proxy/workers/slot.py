@@ -18,7 +18,10 @@ log = logging.getLogger("tidegate.workers")
 
 
 class Slot:
-    """The place of worker `index`. `share` gives what it is to serve; `joined` and `ended` hear of starts and ends."""
+    """The place of worker `index`. `share` gives what it is to serve; `joined` and `ended` hear of starts and ends.
+
+    Before `one_serves` is set, nobody is started again: if no worker can start, that is the end of it.
+    """
 
     def __init__(
         self,
@@ -26,6 +29,7 @@ class Slot:
         port: SharedPort,
         timing: Timing,
         *,
+        one_serves: asyncio.Event,
         share: Callable[[int], Config],
         joined: Callable[[Child], Awaitable[None]],
         ended: Callable[[str], None],
@@ -38,9 +42,12 @@ class Slot:
         """What came of the first start: why it failed, or nothing."""
         self._port = port
         self._timing = timing
+        self._one_serves = one_serves
         self._share = share
         self._joined = joined
         self._ended = ended
+        self._problem = ""
+        """Why the last start failed, if it did."""
         self._backoff = Backoff()
         self._leaving = asyncio.Event()
 
@@ -48,12 +55,17 @@ class Slot:
         """Have a worker here until `leave`."""
         while not self._leaving.is_set():
             born = monotonic()
-            reason = await self._one_life()
+            try:
+                reason = await self._one_life()
+            except Exception:
+                log.exception("Bug: a worker could not be looked after")
+                reason = "crashed"
+            await self._one_serves.wait()
             if self._leaving.is_set():
                 return
             wait = self._backoff.delay(monotonic() - born)
             self._ended(reason)
-            extra = {"worker": self.index, "reason": reason, "wait": wait}
+            extra = {"worker": self.index, "reason": reason, "wait": wait, "problem": self._problem}
             log.warning("a worker has ended and is started again", extra=extra)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
@@ -91,6 +103,8 @@ class Slot:
         except OSError as error:
             self._tried(explain(error))
             return "crashed"
+        if self._leaving.is_set():
+            child.stop()  # `leave` could not tell it: it was just being made
         try:
             problem = await child.start(self._share(self.index))
             if not problem:
@@ -104,7 +118,6 @@ class Slot:
         return child.reason or reason_of(code)
 
     def _tried(self, problem: str) -> None:
+        self._problem = problem
         if not self.first.done():
             self.first.set_result(problem)
-        elif problem:
-            log.error("a worker cannot start", extra={"worker": self.index, "problem": problem})

@@ -30,7 +30,7 @@ from proxy.telemetry.registry import Metrics
 from proxy.workers.child import STATES, Child
 from proxy.workers.division import divide
 from proxy.workers.slot import Slot
-from proxy.workers.timing import PULSE, Timing
+from proxy.workers.timing import PULSE, USUAL, Timing
 from proxy.workers.views import RECENT_REQUESTS, readiness_of, routes_of
 
 log = logging.getLogger("tidegate.workers")
@@ -50,7 +50,7 @@ class Supervisor:
     `start` may raise ConfigError, OSError or StartFailed, and has then left nothing behind.
     """
 
-    def __init__(self, path: Path, workers: int, timing: Timing = Timing()) -> None:  # noqa: B008 - frozen
+    def __init__(self, path: Path, workers: int, timing: Timing = USUAL) -> None:
         self._path = path
         self._count = workers
         self._timing = timing
@@ -63,6 +63,7 @@ class Supervisor:
         self._tasks: list[asyncio.Task[Any]] = []
         self._admin: AdminServer | None = None
         self._health: HealthServer | None = None
+        self._one_serves = asyncio.Event()
         self._reloading = asyncio.Lock()
         self._forced: dict[str, _Forced] = {}
 
@@ -99,6 +100,7 @@ class Supervisor:
                 sock.close()  # the workers have theirs: the port is closed when the last of them closes it
         for slot in self._slots:
             slot.leave(drain, accept)
+        self._one_serves.set()
         if self._running:
             await asyncio.wait(self._running, timeout=drain + min(accept, drain) + self._timing.last_words)
         for slot in self._slots:
@@ -125,7 +127,15 @@ class Supervisor:
 
     def _start_workers(self) -> None:
         for index, port in enumerate(self._ports):
-            slot = Slot(index, port, self._timing, share=self._share, joined=self._force_again, ended=self._ended)
+            slot = Slot(
+                index,
+                port,
+                self._timing,
+                one_serves=self._one_serves,
+                share=self._share,
+                joined=self._force_again,
+                ended=self._ended,
+            )
             self._slots.append(slot)
             self._running.append(asyncio.create_task(slot.run()))
         self._tasks.append(asyncio.create_task(self._watch()))
@@ -136,6 +146,7 @@ class Supervisor:
         for first in asyncio.as_completed([slot.first for slot in self._slots]):
             problem = await first
             if not problem:
+                self._one_serves.set()
                 return
         raise StartFailed(problem)
 

@@ -22,3 +22,6 @@ class Timing:
     """For a new configuration to be in force."""
     last_words: float = 0.5
     """Beyond the drain."""
+
+
+USUAL = Timing()

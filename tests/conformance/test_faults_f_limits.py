@@ -4,13 +4,14 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from proxy.config.policies import RateLimitConfig
-from proxy.config.policy_types import ClientKey
+from proxy.config.policy_types import ClientKey, Rate
 from proxy.errors import RateLimitUnavailable
 from proxy.exchange import Exchange
 from proxy.policies.client_key import KeyReader
@@ -18,7 +19,7 @@ from proxy.resilience.gcra import Verdict
 from proxy.resilience.limiter import LimiterState
 from proxy.storage.limits import SharedLimits
 from tests.support.exchange import make_exchange
-from tests.support.redis_client import running_client
+from tests.support.redis_client import Client, running_client
 from tests.support.valkey import Valkey, ValkeyCluster, running_valkey
 from tests.support.waiting import eventually
 
@@ -35,13 +36,19 @@ ME = (b"me",)
 class Instance:
     """One sidecar's view of the limits of a route."""
 
-    def __init__(self, client: Any, limits: tuple[RateLimitConfig, ...], clock: Callable[[], float], **names: str):
+    def __init__(
+        self,
+        client: Client,
+        limits: tuple[RateLimitConfig, ...],
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        route: str = "search",
+        prefix: str = "tidegate",
+    ) -> None:
         self.redis = client.redis
         self.outcomes = client.outcomes
-        self.clock = clock
-        self.state = LimiterState(limits, clock())
-        route = names.pop("route", "search")
-        self.shared = SharedLimits(self.redis, route, limits, self.state, clock=clock, **names)
+        state = LimiterState(limits, clock())
+        self.shared = SharedLimits(self.redis, route, limits, state, clock=clock, prefix=prefix)
 
     async def take(self, keys: tuple[bytes, ...] = ME, exchange: Exchange | None = None) -> Verdict:
         return await self.shared.take(keys, exchange or make_exchange())
@@ -55,17 +62,22 @@ class Instance:
         return sum(self.outcomes("gcra").values())
 
 
+def limit(rate: str, **settings: Any) -> RateLimitConfig:
+    return RateLimitConfig(rate=Rate.parse(rate), **settings)
+
+
 @contextlib.asynccontextmanager
 async def instance(
     url: str,
-    *rates: str,
+    *limits: RateLimitConfig | str,
     clock: Callable[[], float] = time.monotonic,
-    settings: dict[str, Any] | None = None,
-    **names: str,
+    route: str = "search",
+    prefix: str = "tidegate",
 ) -> AsyncIterator[Instance]:
-    limits = tuple(RateLimitConfig(rate=rate, **(settings or {})) for rate in rates or ("20/hour",))
+    """`limits` may be rates; the default is one of 20/hour."""
+    configs = tuple(limit(each) if isinstance(each, str) else each for each in limits or ("20/hour",))
     async with running_client(url) as client:
-        yield Instance(client, limits, clock, **names)
+        yield Instance(client, configs, clock, route=route, prefix=prefix)
 
 
 @pytest.fixture
@@ -123,8 +135,8 @@ async def test_several_limits_live_in_one_slot_of_a_cluster(tmp_path: Path) -> N
 
 async def test_rate_is_held_over_time(valkey: Valkey) -> None:
     async with (
-        instance(valkey.url, "100/s", settings={"burst": 5}) as one,
-        instance(valkey.url, "100/s", settings={"burst": 5}) as two,
+        instance(valkey.url, limit("100/s", burst=5)) as one,
+        instance(valkey.url, limit("100/s", burst=5)) as two,
     ):
         began, passed = time.monotonic(), 0
         while time.monotonic() < began + 1:
@@ -231,7 +243,7 @@ async def test_f04_each_change_of_a_flapping_redis_admits_at_most_one_burst(valk
 
 
 async def test_f01_open_limit_lets_all_pass_and_says_so(valkey: Valkey) -> None:
-    async with instance(valkey.url, "1/hour", settings={"on_store_error": "open"}) as one:
+    async with instance(valkey.url, limit("1/hour", on_store_error="open")) as one:
         valkey.kill()
         exchange = make_exchange()
 
@@ -240,7 +252,7 @@ async def test_f01_open_limit_lets_all_pass_and_says_so(valkey: Valkey) -> None:
 
 
 async def test_f01_closed_limit_lets_nobody_pass(valkey: Valkey) -> None:
-    async with instance(valkey.url, "9/hour", settings={"on_store_error": "closed"}) as one:
+    async with instance(valkey.url, limit("9/hour", on_store_error="closed")) as one:
         assert (await one.take())[0]
         valkey.kill()
         exchange = make_exchange()
@@ -253,9 +265,7 @@ async def test_f01_closed_limit_lets_nobody_pass(valkey: Valkey) -> None:
 
 
 async def test_f01_each_limit_has_its_own_way_without_redis(valkey: Valkey) -> None:
-    limits = (RateLimitConfig(rate="1/hour", on_store_error="open"), RateLimitConfig(rate="2/hour"))
-    async with running_client(valkey.url) as client:
-        one = Instance(client, limits, time.monotonic)
+    async with instance(valkey.url, limit("1/hour", on_store_error="open"), "2/hour") as one:
         valkey.kill()
 
         assert [(await one.take((b"a", b"b")))[:2] for _ in range(3)] == [(True, 1), (True, 1), (False, 1)]
@@ -384,10 +394,8 @@ async def test_f08_hostile_identities_become_plain_keys(valkey: Valkey) -> None:
 
 
 async def test_f08_prefixes_and_routes_are_worlds_apart(valkey: Valkey) -> None:
-    places = [{}, {"route": "other"}, {"prefix": "blue"}, {"prefix": "blue", "route": "other"}]
-
-    for place in places:
-        async with instance(valkey.url, "1/hour", **place) as one:
+    for prefix, route in product(("green", "blue"), ("search", "detail")):
+        async with instance(valkey.url, "1/hour", prefix=prefix, route=route) as one:
             assert await one.passed(2) == 1
 
 

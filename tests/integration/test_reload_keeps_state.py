@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 from tests.support.app import RunningApp, running_app
@@ -136,3 +137,18 @@ async def test_a_refused_file_changes_no_state() -> None:
         assert (await fetch(app.admin_port, "POST", "/reload")).status == 422
 
         assert await statuses(app.port, 1) == {429: 1}
+
+
+async def test_a_changed_file_of_a_fallback_is_a_changed_configuration(tmp_path: Path) -> None:
+    demo = tmp_path / "demo.json"
+    demo.write_text('{"demo": 1}')
+
+    async with ScriptedUpstream() as upstream:
+        upstream.on("*", reply(500))
+        async with running_app(policies(upstream.url, route={"fallback": [{"file": str(demo)}]})) as app:
+            assert (await get(app.port, "/x")).json() == {"demo": 1}
+
+            demo.write_text('{"demo": 2}')
+            assert (await fetch(app.admin_port, "POST", "/reload")).status == 200
+
+            assert (await get(app.port, "/x")).json() == {"demo": 2}

@@ -32,11 +32,14 @@ def valkey(tmp_path: Path) -> Iterator[Valkey]:
 
 
 @contextlib.asynccontextmanager
-async def running_pair(url: str, **limit: Any) -> AsyncIterator[list[RunningApp]]:
-    """Two instances that know of each other."""
+async def running_pair(url: str, *, timeout: str = "50ms", **limit: Any) -> AsyncIterator[list[RunningApp]]:
+    """Two instances that know of each other. `timeout` is what a request may spend on Redis."""
     async with ScriptedUpstream(keep_bodies=False) as upstream, contextlib.AsyncExitStack() as stack:
         settings = {"rate": f"{RATE}/s", "burst": BURST, **limit}
-        file = {**json.loads(policies(upstream.url, route={"rate_limit": settings})), "redis": {"url": url}}
+        file = {
+            **json.loads(policies(upstream.url, route={"rate_limit": settings})),
+            "redis": {"url": url, "timeout": timeout},
+        }
         pair = [await stack.enter_async_context(running_app(json.dumps(file))) for _ in range(2)]
         for each in pair:
             await until_metric(each, 2, "proxy_redis_instances")
@@ -98,7 +101,7 @@ async def until_used(pair: list[RunningApp], value: float) -> None:
 
 
 async def test_two_sidecars_hold_one_limit_within_one_percent(valkey: Valkey) -> None:
-    async with running_pair(valkey.url) as pair:
+    async with running_pair(valkey.url, timeout="2s") as pair:
         load = Load(pair)
         async with load.running(0.004):
             await asyncio.sleep(4)

@@ -1,10 +1,12 @@
 """Several workers behave as one Tidegate: start, stop, reload, and what the admin listener says."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,12 +21,12 @@ from proxy.workers.timing import Timing
 from tests.support.aftermath import until_metric
 from tests.support.client import RawClient, fetch, get
 from tests.support.messages import Response
-from tests.support.settings import complete, free_port, policies
-from tests.support.sidecar import Sidecar
+from tests.support.settings import complete, policies
+from tests.support.sidecar import ROOT, Sidecar
 from tests.support.steps import Gate, chunk, head, last_chunk
 from tests.support.upstream import ScriptedUpstream
 from tests.support.waiting import eventually
-from tests.support.workers import RunningSupervisor, running_supervisor, until_ready, workers_of
+from tests.support.workers import RunningSupervisor, running_supervisor, until_not_ready, until_ready, workers_of
 
 TWO = {"workers": 2}
 CHUNKED = {"Transfer-Encoding": "chunked"}
@@ -119,6 +121,49 @@ async def test_mistakes_in_the_file_are_reported_once(tmp_path: Path) -> None:
             pass
 
 
+async def test_workers_that_end_before_they_are_ready_make_the_start_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "policies.yaml"
+    file.write_text(complete(policies("http://127.0.0.1:1"), tmp_path))
+    monkeypatch.setenv("PYTHONHOME", str(tmp_path))
+
+    assert "did not get ready: it is gone" in await refusal_of(lambda path: Supervisor(path, 2), file)
+
+
+@pytest.mark.parametrize("obstacle", ["interpreter that ends", "no interpreter"])
+async def test_worker_that_cannot_start_again_is_tried_again(
+    obstacle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with ScriptedUpstream() as upstream, running_supervisor(policies(upstream.url)) as app:
+        victim, _ = await until_ready(app, 2)
+        with monkeypatch.context() as patch:
+            if obstacle == "no interpreter":
+                patch.setattr(sys, "executable", str(tmp_path / "python"))
+            else:
+                patch.setenv("PYTHONHOME", str(tmp_path))
+            os.kill(victim, signal.SIGKILL)
+            await until_metric(app, 1, "proxy_worker_restarts_total", reason="crashed")
+            assert (await get(app.port, "/")).status == 200
+            assert (await get(app.admin_port, "/readyz")).status == 200
+
+        await until_ready(app, 2, without=victim)
+        problems = [getattr(record, "problem", "") for record in caplog.records]
+        assert any("it is gone" in text or "No such file" in text for text in problems)
+
+
+@pytest.mark.parametrize("after", [0.05, 0.5, 0.8])
+async def test_sigterm_during_the_start_ends_it(after: float) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        sidecar = Sidecar(policies("http://127.0.0.1:1", server=TWO))
+        stack.push_async_exit(sidecar)
+        sidecar.start()
+        await asyncio.sleep(after)
+        sidecar.signal(signal.SIGTERM)
+        assert await sidecar.wait_exit(within=30) in (0, -signal.SIGTERM)
+        assert "Traceback" not in sidecar.stderr
+
+
 # --- stop -----------------------------------------------------------------------------------------------------------
 
 
@@ -142,10 +187,8 @@ async def test_sigterm_lets_every_worker_finish_and_leaves_no_process() -> None:
 
 
 async def _until_draining(sidecar: Sidecar) -> None:
-    async with asyncio.timeout(10):
-        while (answer := await get(sidecar.admin_port, "/readyz")).status != 503:
-            await asyncio.sleep(0.01)
-    assert answer.json()["reasons"] == ["draining"]
+    readiness = await until_not_ready(sidecar)
+    assert readiness["reasons"] == ["draining"]
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
@@ -310,23 +353,19 @@ async def test_limits_shown_are_those_of_the_whole() -> None:
 async def test_readiness_names_the_workers_and_the_upstreams() -> None:
     health = {"path": "/health", "interval": "50ms", "timeout": "1s", "unhealthy_after": 1}
     server = {"ready_needs_upstream": True}
-    async with ScriptedUpstream() as upstream:
-        async with running_supervisor(policies(upstream.url, server=server, options={"health": health})) as app:
-            workers = await workers_of(app)
-            assert [worker["worker"] for worker in workers] == [0, 1]
-            await upstream.stop()
+    async with (
+        ScriptedUpstream() as upstream,
+        running_supervisor(policies(upstream.url, server=server, options={"health": health})) as app,
+    ):
+        assert [worker["worker"] for worker in await workers_of(app)] == [0, 1]
+        await upstream.stop()
 
-            async with asyncio.timeout(10):
-                while (answer := await get(app.admin_port, "/readyz")).status != 503:
-                    await asyncio.sleep(0.05)
-            assert answer.json()["reasons"] == ["upstream api has no healthy endpoint"]
-            async with asyncio.timeout(10):
-                while (answer := await get(app.admin_port, "/readyz")).json()["upstreams"]["api"][0]["state"] != (
-                    "unhealthy"
-                ):
-                    await asyncio.sleep(0.05)
-            assert await app.metric("proxy_endpoint_healthy", upstream="api") == 0
-            assert await app.metric("proxy_ready") == 0
+        readiness = await until_not_ready(app)
+        assert readiness["reasons"] == ["upstream api has no healthy endpoint"]
+        assert [endpoint["state"] for endpoint in readiness["upstreams"]["api"]] == ["unhealthy"]
+        assert await app.metric("proxy_endpoint_healthy", upstream="api") == 0
+        assert await app.metric("proxy_workers", state="unready") == 2
+        assert await app.metric("proxy_ready") == 0
 
 
 async def test_forced_breaker_is_forced_in_every_worker_and_in_those_that_come_later() -> None:
@@ -368,38 +407,30 @@ async def test_rotated_log_is_opened_anew_by_every_worker() -> None:
         assert len(await sidecar.access_log(lines=20)) == 20
 
 
-async def test_lines_of_several_workers_in_one_pipe_stay_whole(tmp_path: Path) -> None:
-    """Their writes are longer than what a pipe keeps together."""
+async def test_lines_of_several_workers_in_one_pipe_stay_whole() -> None:
+    """Each writes more at once than the pipe holds, and the reader comes late."""
     server = {"access_log": "stdout", "workers": 2}
-    port, admin_port = free_port(), free_port()
-    async with ScriptedUpstream(keep_bodies=False) as upstream:
-        text = complete(policies(upstream.url, server=server), tmp_path, port=port, admin_port=admin_port)
-        sidecar = PipedSidecar(text, port, admin_port, tmp_path)
-        async with sidecar:
-            await until_ready(sidecar, 2)
-            await asyncio.gather(*(_ask_often(port, 60) for _ in range(10)))
-            reading = asyncio.create_task(asyncio.to_thread(sidecar.read_to_the_end))
-            assert await sidecar.stop() == 0
-            lines = (await reading).splitlines()
+    async with (
+        ScriptedUpstream(keep_bodies=False) as upstream,
+        PipedSidecar(policies(upstream.url, server=server)) as sidecar,
+    ):
+        await until_ready(sidecar, 2)
+        await asyncio.gather(*(_ask_often(sidecar.port, 60) for _ in range(10)))
+        reading = asyncio.create_task(asyncio.to_thread(sidecar.read_to_the_end))
+        assert await sidecar.stop() == 0
+        lines = (await reading).splitlines()
 
     assert len(lines) == 600
     assert {json.loads(line)["route"] for line in lines} == {"everything"}
 
 
 class PipedSidecar(Sidecar):
-    """Its stdout is a pipe that nobody reads for a while."""
-
-    def __init__(self, text: str, port: int, admin_port: int, folder: Path) -> None:
-        super().__init__(text)
-        self.port, self.admin_port = port, admin_port
-        self.write_exactly(text)
+    """Its stdout is a pipe."""
 
     def start(self) -> None:
-        super().start()
-        self.process.kill()
-        self.process.wait()
+        command = [sys.executable, "-m", "proxy", "serve", "--policies", str(self.policies_file)]
         self.process = subprocess.Popen(
-            self.process.args, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
 
     def read_to_the_end(self) -> bytes:

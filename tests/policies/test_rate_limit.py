@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from proxy.config.policies import RateLimitConfig
-from proxy.config.policy_types import ClientKey, Mode
+from proxy.config.policy_types import ClientKey, Mode, Rate
 from proxy.errors import ConnectionRefused, RateLimited
 from proxy.exchange import Exchange, Response
 from proxy.policies.rate_limit import RateLimit
@@ -19,8 +19,8 @@ RANDOM = 0.5
 
 
 def limit(rate: str, *keys: str, **settings: Any) -> RateLimitConfig:
-    key = {"key": tuple(ClientKey.parse(each) for each in keys)} if keys else {}
-    return RateLimitConfig(rate=rate, **key, **settings)
+    key = tuple(ClientKey.parse(each) for each in keys or ("client_ip",))
+    return RateLimitConfig(rate=Rate.parse(rate), key=key, **settings)
 
 
 class Limited:
@@ -161,12 +161,12 @@ async def test_clients_are_told_apart_by_the_key() -> None:
 
 async def test_several_limits_report_the_scarcest_and_refuse_for_the_longest() -> None:
     limited = Limited(limit("10/min"), limit("3/hour", "header:X-User"))
-    fields = {"headers": {"X-User": "a"}}
+    anna = {"X-User": "anna"}
 
-    policy, scarcest = added(await limited.ask(client(**fields)))
-    await limited.ask(client(**fields))
-    await limited.ask(client(**fields))
-    error = await limited.refusal(client("192.0.2.2", **fields))
+    policy, scarcest = added(await limited.ask(client(headers=anna)))
+    await limited.ask(client(headers=anna))
+    await limited.ask(client(headers=anna))
+    error = await limited.refusal(client("192.0.2.2", headers=anna))
 
     assert policy[1] == b'"search";q=10;w=60, "search-2";q=3;w=3600'
     assert scarcest[1] == b'"search-2";r=2;t=1200'

@@ -41,7 +41,8 @@ class Buckets:
         self.size, self.cost = limit.burst or limit.rate.count, limit.cost
         if before is not None:  # what is in a bucket takes as long to leak out as before, or until the new one is empty
             old = Fraction(before.rate.period) / before.rate.count
-            self.levels = {key: min(level * old / self.interval, self.size) for key, level in self.levels.items()}
+            full, change = Fraction(self.size), old / self.interval
+            self.levels = {key: min(level * change, full) for key, level in self.levels.items()}
 
     def pass_time(self, seconds: Fraction) -> None:
         self.levels = {key: max(level - seconds / self.interval, Fraction(0)) for key, level in self.levels.items()}

@@ -254,9 +254,9 @@ class Valkey:
     def restart_loading(self) -> None:
         """Restart with data that takes minutes to load: commands fail with LOADING until `restart` without it."""
         with self.client() as client:
-            client.mset({f"loading:{number}": "x" * 1024 for number in range(2000)})
+            client.mset({f"loading:{number}": "x" * 100 for number in range(20_000)})
             client.execute_command("SAVE")
-        self.restart("--key-load-delay", "100000", "--loading-process-events-interval-bytes", "1024", wait=False)
+        self.restart("--key-load-delay", "1000", "--loading-process-events-interval-bytes", "1024", wait=False)
         _until(lambda: self.refusal().startswith("LOADING") or "loading" in self.refusal())
         (self.folder / "dump.rdb").unlink()
 

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from proxy.workers.supervisor import Supervisor
-from proxy.workers.timing import Timing
+from proxy.workers.timing import USUAL, Timing
 from tests.support.client import get
 from tests.support.instance import Instance
 from tests.support.settings import complete
 from tests.support.sidecar import START_WITHIN
+from tests.support.waiting import WITHIN
 
 
 class RunningSupervisor(Instance):
@@ -28,7 +29,7 @@ class RunningSupervisor(Instance):
 
 @contextlib.asynccontextmanager
 async def running_supervisor(
-    policies: str, workers: int = 2, timing: Timing = Timing()
+    policies: str, workers: int = 2, timing: Timing = USUAL
 ) -> AsyncIterator[RunningSupervisor]:
     """Start it with this policies.yaml, wait until every worker is ready, and stop it in the end."""
     with tempfile.TemporaryDirectory(prefix="tidegate-") as name:
@@ -58,4 +59,15 @@ async def until_ready(instance: Instance, count: int, without: int = 0) -> list[
             ready = [worker["pid"] for worker in await workers_of(instance) if worker["state"] == "ready"]
             if len(ready) == count and without not in ready:
                 return ready
+            await asyncio.sleep(0.02)
+
+
+async def until_not_ready(instance: Instance) -> dict[str, Any]:
+    """Wait until /readyz says 503; what it says."""
+    async with asyncio.timeout(WITHIN):
+        while True:
+            answer = await get(instance.admin_port, "/readyz")
+            if answer.status == 503:
+                readiness: dict[str, Any] = answer.json()
+                return readiness
             await asyncio.sleep(0.02)

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from proxy.config.policies import RateLimitConfig
+from proxy.config.policy_types import Rate
 from proxy.resilience.gcra import UNLIMITED, Gcra, admitted
 from proxy.resilience.limiter import LimiterState
 
@@ -14,7 +15,7 @@ ME, OTHER = b"me", b"other"
 
 
 def limit(rate: str, **settings: Any) -> RateLimitConfig:
-    return RateLimitConfig(rate=rate, **settings)
+    return RateLimitConfig(rate=Rate.parse(rate), **settings)
 
 
 def state(*limits: RateLimitConfig, share: int = 1, now: float = NOW) -> LimiterState:

@@ -107,11 +107,25 @@ def test_limit_that_is_not_used_does_not_move(seconds: float) -> None:
     assert upstream.windows(100, seconds, in_flight=int(before / 2) - 1) == before
 
 
+def test_limit_that_is_half_used_moves() -> None:
+    upstream = Upstream()
+
+    assert upstream.window(in_flight=10) > INITIAL
+
+
+def test_much_faster_answers_raise_it_no_faster() -> None:
+    upstream = Upstream()
+    before = upstream.windows(30)
+
+    assert upstream.window(USUAL / 10) == pytest.approx(before + 0.8)
+
+
 def test_timeouts_take_a_tenth_once_a_window_however_many() -> None:
     upstream = Upstream()
 
     assert upstream.window(drops=1) == pytest.approx(18)
     assert upstream.window(drops=9) == pytest.approx(16.2)
+    assert upstream.window() > 16.2
 
 
 def test_single_timeout_counts_without_a_full_window() -> None:

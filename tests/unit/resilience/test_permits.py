@@ -275,6 +275,8 @@ def test_expected_wait_follows_from_how_fast_the_queue_moves() -> None:
         permits.release(NOW + second)
 
     assert permits.expected_wait == pytest.approx(4 * 2.0)
+    permits.release(NOW + 12.0)
+    assert permits.expected_wait == pytest.approx(3 * (0.9 * 2.0 + 0.1 * 6.0))
 
 
 def test_time_without_a_queue_does_not_count_as_slowness() -> None:
@@ -285,6 +287,12 @@ def test_time_without_a_queue_does_not_count_as_slowness() -> None:
 
     queue(permits, "default", "default", now=NOW + 5000, until=NOW + 6000)
     permits.release(NOW + 5001)
+    assert permits.expected_wait == pytest.approx(2.0)
+    for waiter in list(permits._queues[1]):
+        permits.leave(waiter, "default")
+
+    queue(permits, "default", "default", now=NOW + 9000, until=NOW + 10_000)
+    permits.release(NOW + 9001)
 
     assert permits.expected_wait == pytest.approx(2.0)
 
