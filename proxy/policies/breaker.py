@@ -6,6 +6,7 @@ from typing import Final
 from proxy.config.policy_types import Mode
 from proxy.errors import BreakerOpen, ConnectionTimeout, DnsTimeout, ProxyError, Source, UpstreamTimeout
 from proxy.exchange import Body, Exchange, Handler, Response
+from proxy.protocol.headers import is_event_stream
 from proxy.resilience.breaker import Breaker
 from proxy.telemetry.events import Decision
 
@@ -41,7 +42,7 @@ class CircuitBreaker:
             self._failed(exchange, ticket, error)
             raise
         body, failed = response.body, response.status >= _FIRST_FAILURE_STATUS
-        if failed or isinstance(body, bytes) or _is_event_stream(response):
+        if failed or isinstance(body, bytes) or is_event_stream(response.headers):
             now, started = self._clock(), exchange.attempt_started
             breaker.record(ticket, now, now - started if started else 0.0, failed=failed)
         elif ticket:
@@ -141,9 +142,3 @@ def _had_its_time(exchange: Exchange) -> bool:
     given = deadline - exchange.attempt_started + _ROUNDING
     own, total = limits.attempt, limits.total
     return (own is not None and given >= own) or (total is not None and given >= total / 2)
-
-
-def _is_event_stream(response: Response) -> bool:
-    """Whether the body goes on for as long as both sides like."""
-    types = [value for name, value in response.headers if name.lower() == b"content-type"]
-    return bool(types) and types[0].lower().startswith(b"text/event-stream")

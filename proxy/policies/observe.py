@@ -7,6 +7,7 @@ from functools import partial
 
 from proxy.errors import ClientDisconnected, InternalError, ProxyError
 from proxy.exchange import Exchange, Handler, Response
+from proxy.protocol.headers import is_event_stream
 from proxy.telemetry.access_log import AccessLog
 from proxy.telemetry.instruments import RouteMetrics
 
@@ -93,7 +94,4 @@ def _is_lasting(response: Response | None) -> bool:
     """Whether the exchange is meant to go on: a tunnel, or an event stream."""
     if response is None:
         return False
-    return response.tunnel is not None or any(
-        name.lower() == b"content-type" and value.lower().startswith(b"text/event-stream")
-        for name, value in response.headers
-    )
+    return response.tunnel is not None or is_event_stream(response.headers)

@@ -19,9 +19,11 @@ _LIMITED: Final = Decision("rate_limit", "limited")
 _WOULD_LIMIT: Final = Decision("rate_limit", "limited", mode="shadow")
 
 _LONG_WAIT: Final = 10.0
-"""Seconds from which a wait is spread: who shares one key, or was refused at one time, shall not return at one time."""
+"""Seconds from which a wait is spread: those who share one key shall not come back all at once."""
 _SPREAD: Final = 0.1
 """Of a long wait, at most, on top of it."""
+_STEPS: Final = 8
+"""Different waits at a time: few, so that the same refusals are made again and again, which is cheap."""
 
 
 class RateLimit:
@@ -81,7 +83,7 @@ class RateLimit:
 
     def _refusal(self, index: int, remaining: int, seconds: float) -> RateLimited:
         if seconds > _LONG_WAIT:
-            seconds += seconds * _SPREAD * self._random()
+            seconds += seconds * _SPREAD * int(self._random() * _STEPS) / _STEPS
         error = RateLimited(self._details[index], retry_after=seconds)
         error.fields = (self._fields.policy, self._fields.refused(index, remaining, seconds))
         return error

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 from proxy.config.policies import TimeoutConfig
 from proxy.exchange import Body, Exchange, Handler, Response, Tunnel
 from proxy.policies.enforcement import ClientPlace
+from proxy.protocol.headers import is_event_stream
 from proxy.telemetry.events import Decision
 
 NO_LIMITS: Final = TimeoutConfig(total=None, attempt=None, first_byte=None, idle=None)
@@ -48,7 +49,7 @@ class ShadowTimeouts:
             watch.lasts()
             response.tunnel = _WatchedTunnel(response.tunnel, watch)
         elif not isinstance(response.body, bytes):
-            if _is_event_stream(response):
+            if is_event_stream(response.headers):
                 watch.lasts()
             response.body = _WatchedBody(response.body, watch)
         return response
@@ -156,10 +157,3 @@ class _WatchedTunnel:
     def _moved(self) -> None:
         self._watch.waited(self._moved_at)
         self._moved_at = self._watch.now()
-
-
-def _is_event_stream(response: Response) -> bool:
-    return any(
-        name.lower() == b"content-type" and value.lower().startswith(b"text/event-stream")
-        for name, value in response.headers
-    )

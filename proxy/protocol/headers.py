@@ -114,3 +114,10 @@ def header_editor(to_set: Mapping[str, str], remove: Sequence[str]) -> HeaderEdi
 
 def _folded(name: bytes) -> bytes:
     return name.lower().replace(b"_", b"-")
+
+
+def is_event_stream(fields: RawHeaders) -> bool:
+    """Whether a response's body goes on for as long as both sides like: server-sent events."""
+    return any(
+        name.lower() == b"content-type" and value.lower().startswith(b"text/event-stream") for name, value in fields
+    )

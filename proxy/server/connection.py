@@ -6,6 +6,7 @@ end in the same `Edge.answer`. What is used of aiohttp's internals is pinned by 
 """
 
 import asyncio
+import os
 import select
 import socket
 import struct
@@ -35,6 +36,8 @@ LINGER = 2.0
 """Seconds to read on after an early answer, so that the client sees the answer and not a reset."""
 SMALL = 32 * 1024
 """Bytes of an answer that may wait in the outbox; what is larger is worth a write of its own."""
+HAS_LANE = os.environ.get("TIDEGATE_LANE") != "off"
+"""Without it every message goes through aiohttp's request loop: to tell the two apart in a test or a diagnosis."""
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 if sys.version_info >= (3, 12):
@@ -170,7 +173,7 @@ class Connection(RequestHandler):
         # Before Python 3.12, the first request may come before aiohttp's request loop has begun to wait for it.
         is_waiting = not self._request_count if waiter is None else not waiter.done()
         is_idle = self._lane is None and is_waiting and not self._messages
-        if is_idle and waiter is not None and len(messages) == 1 and not upgraded:
+        if HAS_LANE and is_idle and waiter is not None and len(messages) == 1 and not upgraded:
             message, payload = messages[0]
             if payload.is_eof() and not (message.chunked or message.upgrade):
                 parser.message_consumed()

@@ -81,11 +81,6 @@ class Node:
         self.give_up()
         await self.drop_idle()
 
-    @property
-    def open_connections(self) -> int:
-        """Connections that are idle and open."""
-        return sum(connection.is_connected for connection in self._idle)
-
     async def _take(self) -> AbstractConnection:
         if self._idle:
             return self._idle.pop()

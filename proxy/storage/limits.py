@@ -56,7 +56,7 @@ class SharedLimits:
         self._names = _names(prefix, route_name, len(limits))
         self._is_closed = any(limit.on_store_error == "closed" for limit in limits)
         self._is_open = all(limit.on_store_error == "open" for limit in limits)
-        self._was_away = False
+        self._was_away = True
         self._share = 0
         """The number of instances that `_parts` were made for."""
         self._parts: list[Gcra] = []
@@ -121,8 +121,8 @@ class SharedLimits:
     def _return(self, now: float) -> None:
         """Redis is back. A small part of a limit may let a client wait longer than the whole limit would."""
         self._was_away = False
-        wholes = zip(self._gcras, self._parts, strict=False)
-        self._state.cap(now, [gcra if part.tolerance > gcra.ceiling else None for gcra, part in wholes])
+        pairs = zip(self._gcras, self._divided(), strict=True)
+        self._state.cap(now, [gcra if part.tolerance > gcra.ceiling else None for gcra, part in pairs])
 
 
 def _whole(limit: RateLimitConfig) -> Gcra:

@@ -208,9 +208,9 @@ class Cluster:
         if not (self._is_stale or any(node.reach.is_open for node in self._masters.values())):
             return
         failure: Exception = StoreError("unavailable", "no node of the cluster answers")
-        for address, node in [*self._masters.items(), *self._seeds.items()]:
-            if node.reach.is_open:
-                continue
+        known = [each for each in (*self._masters.items(), *self._seeds.items()) if not each[1].reach.is_open]
+        first = int(self._random() * len(known))  # another one each time: the first may hang
+        for address, node in known[first:] + known[:first]:
             try:
                 slots = await node.call(b"CLUSTER", b"SLOTS")
             except FAILURES as error:
@@ -223,7 +223,7 @@ class Cluster:
     async def _learn(self, ranges: list[Any], asked: Address) -> None:
         before, self._masters, self._slots = self._masters, {}, {}
         for first, last, (host, port, *_), *_replicas in ranges:
-            address = (host.decode() or asked[0], port)
+            address = ((host or b"").decode() or asked[0], port)  # none: the one that was asked
             if address in before:
                 self._masters[address] = before.pop(address)
             node = self._master(address)
@@ -238,10 +238,10 @@ class Cluster:
             return await _evaluate(node, script, keys, args)
         except MovedError as moved:
             self._is_stale = True
-            node = self._slots[moved.slot_id] = self._master((moved.host, moved.port))
+            node = self._slots[moved.slot_id] = self._named(moved, node)
             return await _evaluate(node, script, keys, args)
         except AskError as ask:  # the slot is on its way
-            return await _evaluate(self._master((ask.host, ask.port)), script, keys, args, asking=True)
+            return await _evaluate(self._named(ask, node), script, keys, args, asking=True)
 
     def subscriber(self) -> AbstractConnection:
         """A connection to any master: messages reach all of them. Raises StoreError."""
@@ -254,6 +254,9 @@ class Cluster:
         """Close all connections."""
         for node in (*self._masters.values(), *self._seeds.values()):
             await node.close()
+
+    def _named(self, error: AskError, asked: Node) -> Node:
+        return self._master((error.host or asked.name.rpartition(":")[0], error.port))
 
     def _master(self, address: Address) -> Node:
         return self._masters.get(address) or self._masters.setdefault(

@@ -3,12 +3,11 @@
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+from proxy.resilience.breaker import STATES
 from proxy.telemetry import metrics as declared
 from proxy.telemetry.metrics import Family
 
 Rows = list[tuple[tuple[str, ...], float]]
-
-_BREAKER_STATES = ("closed", "open", "half_open", "isolated", "forced_closed")
 
 
 class States(Protocol):
@@ -44,7 +43,7 @@ def _breakers(states: States, now: float) -> Iterator[tuple[Family, Rows]]:
     transitions: Rows = []
     for name, mode, breaker in states.of("breaker"):
         state = breaker.snapshot(now).state
-        present += [((name, mode, each), int(each == state)) for each in _BREAKER_STATES]
+        present += [((name, mode, each), int(each == state)) for each in STATES]
         transitions += [((name, mode, to, reason), n) for (to, reason), n in breaker.transitions.items()]
     yield declared.BREAKER_STATE, present
     yield declared.BREAKER_TRANSITIONS, transitions

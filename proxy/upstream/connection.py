@@ -14,6 +14,7 @@ from proxy.errors import ConnectionTerminated, DeadlineExceeded, ProxyError, Ups
 from proxy.exchange import Exchange, Response
 from proxy.outbox import Outbox
 from proxy.protocol.framing import Framing
+from proxy.protocol.headers import is_event_stream
 from proxy.protocol.response_checks import safe_reason
 from proxy.upstream.inflow import Inflow
 from proxy.upstream.response_reader import ResponseReader
@@ -279,7 +280,7 @@ class Connection(asyncio.Protocol):
         self._body = body = Inflow(self)
         answer = self._answer(body)
         answer.on_close(body.close)
-        if _is_event_stream(answer):
+        if is_event_stream(answer.headers):
             exchange.deadline = exchange.attempt_deadline = None
             self._deadline = inf
         self._stop_upload()  # a response before the end of the request: the upstream wants no more of it
@@ -397,9 +398,3 @@ class Connection(asyncio.Protocol):
         else:
             state = f"busy {self._body!r}" if self._body is not None else "busy"
         return f"<Connection {state} served={self.served}>"
-
-
-def _is_event_stream(response: Response) -> bool:
-    """Whether the body goes on for as long as both sides like."""
-    types = [value for name, value in response.headers if name.lower() == b"content-type"]
-    return bool(types) and types[0].lower().startswith(b"text/event-stream")

@@ -16,13 +16,14 @@ import pytest
 from proxy.config.policies import RedisConfig
 from proxy.config.policy_types import StoreUrl
 from proxy.storage.redis import Redis, Script, StoreError
+from proxy.storage.subscription import Gap, Message
 from proxy.telemetry.instruments import RedisMetrics
 from tests.support.certificates import Certificates
 from tests.support.exchange import make_exchange
 from tests.support.redis_client import ECHO, GET, SET, Client, running_client
 from tests.support.tcp_faults import FaultProxy
 from tests.support.valkey import Valkey, ValkeyCluster, ValkeySentinel, free_port
-from tests.support.waiting import eventually
+from tests.support.waiting import WITHIN, eventually
 
 LONG = 5.0
 """A time limit, in seconds, that no test reaches."""
@@ -144,12 +145,28 @@ async def test_a_slot_that_has_moved_is_followed(cluster: ValkeyCluster) -> None
         cluster.end_move(slot_of(key), 0)
 
 
+async def test_messages_of_a_cluster_come_from_any_of_its_masters(cluster: ValkeyCluster) -> None:
+    async with running_client(cluster.cluster_url, timeout=LONG) as client:
+        news = client.redis.subscribe(b"news")
+        news.start()
+        assert await news.next() == Gap("subscribed")
+        for node in cluster.nodes:
+            node.command("PUBLISH", "news", node.port)
+            assert await news.next() == Message(b"news", str(node.port).encode())
+        await news.close()
+
+
 async def test_a_cluster_that_cannot_be_reached_is_like_any_redis_that_is_gone() -> None:
     port = free_port(also=10_000)
     async with running_client(f"redis+cluster://127.0.0.1:{port}", timeout=LONG) as client:
         assert not client.redis.is_available
         with pytest.raises(StoreError, match="unavailable"):
             await client.redis.run(ECHO, [b"k"], [1])
+        news = client.redis.subscribe(b"news")
+        news.start()
+        await asyncio.sleep(0.05)
+        assert not news.is_live
+        await news.close()
 
 
 async def test_sentinels_name_the_master_and_after_a_failover_the_next(tmp_path: Path) -> None:
@@ -465,6 +482,7 @@ def test_redis_py_is_imported_only_for_a_client() -> None:
 async def test_a_master_of_a_cluster_that_is_lost_leaves_the_others_in_use(tmp_path: Path) -> None:
     with ValkeyCluster(tmp_path) as cluster:
         cluster.nodes[0].config_set("cluster-require-full-coverage", "no")
+        cluster.nodes[0].config_set("cluster-node-timeout", 60_000)
         async with running_client(cluster.cluster_url) as client:
             keys = [b"key-%d" % number for number in range(200)]
             cluster.nodes[1].kill()
@@ -477,6 +495,12 @@ async def test_a_master_of_a_cluster_that_is_lost_leaves_the_others_in_use(tmp_p
                 len(upper) - 3
             )
             assert client.redis.is_available
+            await eventually(lambda: "refused" in client.outcomes("ping"))
+            cluster.nodes[1].restart()
+            await eventually(lambda: client.metrics.commands.get(("ping", "ok"), 0) > 0)
+            async with asyncio.timeout(WITHIN):
+                while {await outcome_of(client, key) for key in keys} != {"ok"}:  # noqa: ASYNC110 - as above
+                    await asyncio.sleep(0.05)
 
 
 async def outcome_of(client: Client, key: bytes) -> str:

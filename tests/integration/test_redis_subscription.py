@@ -139,16 +139,16 @@ async def test_a_burst_takes_bounded_memory_and_leaves_the_others_their_turn(val
         while True:
             turns += 1
             largest = max(largest, len(burst._items))
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
 
     task = asyncio.create_task(others())
     publish = "for i = 1, 100000 do redis.call('PUBLISH', 'news', i) end"
     await asyncio.to_thread(valkey.command, "EVAL", publish, 0)
-    await eventually(lambda: bool(burst._items) and burst._items[-1] == Message(b"news", b"100000"))
+    await eventually(lambda: bool(burst._items) and burst._items[-1] == Message(b"news", b"100000"), within=4 * WITHIN)
     task.cancel()
 
     assert largest <= 1000
-    assert turns > 1000
+    assert turns > 100
     await burst.close()
 
 

@@ -186,6 +186,16 @@ async def test_f01_route_says_what_happens_without_redis(valkey: Valkey, answer:
             assert answers[0].header("Retry-After") == "1"
 
 
+async def test_shadow_counts_its_own_part_and_asks_nobody(valkey: Valkey) -> None:
+    async with running_pair(valkey.url, rate="4/hour", burst=4, mode="shadow") as pair:
+        answers = [await get(pair[0].port, "/") for _ in range(5)]
+
+        assert {(each.status, each.header("RateLimit")) for each in answers} == {(200, None)}
+        decided = {"policy": "rate_limit", "mode": "shadow", "decision": "limited"}
+        assert await pair[0].metric("proxy_policy_decisions_total", **decided) == 3
+        assert valkey.command("KEYS", "*:limit:*") == []
+
+
 async def test_limit_outlives_a_sidecar(valkey: Valkey) -> None:
     async with ScriptedUpstream() as upstream:
         file = {**json.loads(policies(upstream.url, route={"rate_limit": "3/hour"})), "redis": {"url": valkey.url}}

@@ -85,6 +85,17 @@ def test_client_at_its_limit_is_remembered_through_a_flood() -> None:
     assert [table.get(b"greedy %d" % number) for number in range(10)] == [NOW + 60] * 10
 
 
+def test_newcomer_among_the_greedy_takes_the_place_of_the_least_greedy() -> None:
+    table = LimitTable(20, NOW)
+    for number in range(20):
+        table.put(key(number), NOW + 60 + number, NOW)
+
+    table.put(b"newcomer", NOW + 3, NOW)
+
+    assert table.get(b"newcomer") == NOW + 3
+    assert [number for number in range(20) if table.get(key(number)) == UNKNOWN] == [0]
+
+
 def test_known_client_displaces_nobody() -> None:
     table = LimitTable(100, NOW)
     for number in range(100):
