@@ -13,10 +13,10 @@ WORKERS ?= auto
 K6_DURATION ?= 30s
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --quiet
 
-.PHONY: help install run test check bench overload load image clean lock
+.PHONY: help install run test test-without-lane check bench overload load image clean lock
 
 help: ## Show the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(VENV)/.installed ## Make .venv with the pinned dependencies and .venv/bin/tidegate
 
@@ -36,6 +36,9 @@ test: install ## All tests, with the coverage gates
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --fail-under=95
 	$(BIN)/python -m coverage report --fail-under=100 --include='proxy/resilience/*,proxy/protocol/*'
+
+test-without-lane: install ## The edge's tests by aiohttp's own request loop, docs/adr/0008-the-lane.md
+	TIDEGATE_LANE=off $(BIN)/python -m pytest -q -n $(WORKERS) tests/pipeline tests/conformance
 
 check: install ## Style, types, layering, configuration
 	$(BIN)/ruff check .

@@ -69,9 +69,13 @@ class Redis:
     # --- life ---
 
     async def start(self) -> None:
-        """Look whether Redis is there, for three times `redis.timeout` at most, and go on looking. Never fails."""
-        await self._look()
-        self._watcher = asyncio.get_running_loop().create_task(self._watch())
+        """Look whether Redis is there, for three times `redis.timeout` at most, and go on looking.
+
+        Never fails. Does nothing when it has been started.
+        """
+        if self._watcher is None:
+            self._watcher = asyncio.get_running_loop().create_task(self._watch())
+            await self._look()
 
     async def close(self) -> None:
         """Sign off and close all connections. Calls that are under way end as they are."""

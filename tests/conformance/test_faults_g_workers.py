@@ -52,10 +52,8 @@ async def test_g02_killed_worker_loses_its_own_requests_and_nothing_else() -> No
         await upstream.wait_until(lambda: len(upstream.requests) > 300)
         counted = await sidecar.metric("proxy_requests_total", route="everything")
 
-        started = time.monotonic()
         os.kill(victim, signal.SIGKILL)
         assert survivor in await until_ready(sidecar, 2, without=victim)
-        assert time.monotonic() - started < 10
         assert await sidecar.metric("proxy_requests_total", route="everything") >= counted, "no sum goes back"
         before = outcomes["answered"]
         await eventually(lambda: outcomes["answered"] > before + 300)
@@ -68,6 +66,7 @@ async def test_g02_killed_worker_loses_its_own_requests_and_nothing_else() -> No
         assert await sidecar.metric("proxy_worker_restarts_total", reason="killed") == 1
         assert await sidecar.metric("proxy_worker_restarts_total") == 1
         assert await sidecar.stop() == 0
+        assert waits_of(sidecar) == [0.0], "started again at once"
 
 
 async def test_g02_sums_do_not_go_backwards_with_a_worker() -> None:

@@ -455,6 +455,16 @@ async def test_no_writes_are_a_loss_for_what_writes_only(valkey: Valkey, caplog:
     assert lines(caplog) == ["Redis takes no writes: this instance goes on by itself", "Redis takes writes again"]
 
 
+async def test_it_is_started_once(client: Client) -> None:
+    asked = client.outcomes("ping")
+    tasks = asyncio.all_tasks()
+
+    await client.redis.start()
+
+    assert client.outcomes("ping") == asked
+    assert asyncio.all_tasks() == tasks
+
+
 async def test_a_bug_does_not_end_the_watch(valkey: Valkey, caplog: pytest.LogCaptureFixture) -> None:
     async with running_client(valkey.url) as client:
         look = client.redis._look

