@@ -87,10 +87,14 @@ class Layers:
         """A layer for all limits that are in force for the same clients; what is in shadow comes first and sees all."""
         groups: dict[tuple[str, float], list[RateLimitConfig]] = {}
         for limit in self._route.rate_limit:
-            groups.setdefault((limit.mode, limit.enforce_percent), []).append(limit)
-        for number, key in enumerate(sorted(groups, reverse=True), start=1):
-            name = self._route.name if number == 1 else f"{self._route.name}-{number}"
-            yield self._rate_limit(name, tuple(groups[key]))
+            groups.setdefault((limit.mode, -limit.enforce_percent), []).append(limit)
+        # What is most in force has the route's name: a shadow beside it must not take its state away.
+        names = {
+            key: self._route.name if index == 0 else f"{self._route.name}/{index + 1}"  # no route's name has a slash
+            for index, key in enumerate(sorted(groups))
+        }
+        for key in sorted(groups, reverse=True):
+            yield self._rate_limit(names[key], tuple(groups[key]))
 
     def _rate_limit(self, name: str, limits: tuple[RateLimitConfig, ...]) -> Layer | None:
         parts = self._parts

@@ -124,7 +124,5 @@ class Neighbours:
             except OSError:
                 return  # somebody was faster, or there are no file descriptors left
             connection.setblocking(False)
-            try:
+            with contextlib.suppress(OSError):  # its client has left
                 await loop.connect_accepted_socket(self._protocol, connection)
-            except OSError:
-                connection.close()  # its client has left

@@ -21,7 +21,7 @@ from proxy.workers.timing import Timing
 from tests.support.aftermath import until_metric
 from tests.support.client import RawClient, fetch, get
 from tests.support.messages import Response
-from tests.support.settings import complete, policies
+from tests.support.settings import complete, free_port, policies
 from tests.support.sidecar import ROOT, Sidecar
 from tests.support.steps import Gate, chunk, head, last_chunk
 from tests.support.upstream import ScriptedUpstream
@@ -164,6 +164,26 @@ async def test_sigterm_during_the_start_ends_it(after: float) -> None:
         assert "Traceback" not in sidecar.stderr
 
 
+async def test_workers_run_with_the_options_of_their_supervisor() -> None:
+    async with (
+        ScriptedUpstream() as upstream,
+        Sidecar(policies(upstream.url, server=TWO), python=("-O", "-X", "dev")) as sidecar,
+    ):
+        for pid in await until_ready(sidecar, 2):
+            command = (Path("/proc") / str(pid) / "cmdline").read_bytes().split(b"\0")
+            assert b"-O" in command
+            assert b"dev" in command
+        assert (await get(sidecar.port, "/")).status == 200
+
+
+async def test_health_listener_speaks_for_all_workers() -> None:
+    port = free_port()
+    async with running_supervisor(policies("http://127.0.0.1:1", server={"health": f"127.0.0.1:{port}"})):
+        assert (await get(port, "/readyz")).status == 200
+        assert b'proxy_workers{state="ready"} 2' in (await get(port, "/metrics")).body
+        assert (await get(port, "/config")).status == 404
+
+
 # --- stop -----------------------------------------------------------------------------------------------------------
 
 
@@ -294,8 +314,10 @@ async def test_what_no_worker_can_use_stays_out_of_force() -> None:
         assert await app.metric("proxy_worker_restarts_total") == 0
 
 
-async def test_worker_that_does_not_take_the_new_configuration_is_replaced() -> None:
-    timing = Timing(blocked=60.0, kill=60.0, reload=1.0)
+@pytest.mark.parametrize("blocked", [60.0, 1.0])
+async def test_worker_that_does_not_take_the_new_configuration_is_replaced(blocked: float) -> None:
+    """Whether or not it is known to be blocked."""
+    timing = Timing(blocked=blocked, kill=60.0, reload=2.0)
     async with ScriptedUpstream() as upstream, running_supervisor(marked(upstream.url, "1"), timing=timing) as app:
         victim, _ = await until_ready(app, 2)
         os.kill(victim, signal.SIGSTOP)
