@@ -33,7 +33,18 @@ class RateLimit:
     its share of the limits.
     """
 
-    __slots__ = ("_clock", "_details", "_enforces", "_fields", "_inner", "_random", "_reads", "_shared", "_state")
+    __slots__ = (
+        "_clock",
+        "_details",
+        "_enforces",
+        "_fields",
+        "_inner",
+        "_only_read",
+        "_random",
+        "_reads",
+        "_shared",
+        "_state",
+    )
 
     def __init__(
         self,
@@ -54,6 +65,8 @@ class RateLimit:
         self._clock = clock
         self._random = random
         self._reads = [KeyReader(limit.key).read for limit in limits]
+        self._only_read = self._reads[0] if len(limits) == 1 else None
+        """Most routes have one limit, and need no loop."""
         self._fields = RateLimitFields(
             route_name, [(limit.rate.count, limit.rate.period, limit.cost) for limit in limits]
         )
@@ -61,7 +74,8 @@ class RateLimit:
 
     async def handle(self, exchange: Exchange) -> Response:
         """Pass the exchange on. Raises RateLimited, and RateLimitUnavailable where Redis has to be there."""
-        keys = [read(exchange) for read in self._reads]
+        only = self._only_read
+        keys = (only(exchange),) if only is not None else tuple([read(exchange) for read in self._reads])
         if self._shared is None:
             allowed, index, remaining, seconds = self._state.take(keys, self._clock())
         elif self._enforces:

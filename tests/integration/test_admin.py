@@ -196,12 +196,12 @@ async def test_address_in_use_is_an_error(view: View) -> None:
 
 
 async def test_reload_answers_with_the_new_digest(view: View) -> None:
-    view.reloads = [ReloadEvent(True, "abc", "", 0.0)]
+    view.reloads = [ReloadEvent(True, "abc", "", 0.0, changes=("retry search: new",))]
 
     async with admin(view) as port:
         response = await fetch(port, "POST", "/reload")
 
-    assert (response.status, response.json()) == (200, {"digest": "abc"})
+    assert (response.status, response.json()) == (200, {"digest": "abc", "changes": ["retry search: new"]})
 
 
 async def test_refused_reload_is_422_with_the_problems(view: View) -> None:

@@ -132,7 +132,7 @@ def test_routes_are_an_aligned_table_in_the_order_of_matching(capsys: pytest.Cap
     lines = out.splitlines()
 
     assert (code, err) == (0, "")
-    assert lines[0].split() == ["MATCH", "ROUTE", "UPSTREAM", "TIMEOUTS", "REWRITE"]
+    assert lines[0].split() == ["MATCH", "ROUTE", "UPSTREAM", "TIMEOUTS", "POLICIES", "REWRITE"]
     assert len(lines) == 15
     column = lines[0].index("ROUTE")
     assert all(line[column - 1] == " " != line[column] for line in lines)

@@ -83,7 +83,7 @@ def test_decisions_are_listed_in_order() -> None:
     exchange.decide(Decision("timeout", "timeout"))
 
     assert logged(exchange)["decisions"] == [
-        {"policy": "bulkhead", "decision": "refused", "mode": "shadow"},
+        {"policy": "bulkhead", "decision": "refused", "mode": "shadow", "detail": "full"},
         {"policy": "timeout", "decision": "timeout", "mode": "enforce"},
     ]
 
