@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from proxy.config.model import RouteConfig
-from proxy.config.policies import NamedBreaker, RateLimitConfig
+from proxy.config.policies import NamedBreaker, RateLimitConfig, RedisConfig
 from proxy.config.policy_types import Mode
 from proxy.exchange import Handler
 from proxy.policies.breaker import CircuitBreaker
@@ -30,6 +30,7 @@ from proxy.telemetry.registry import Metrics
 from proxy.telemetry.transitions import Transitions
 
 if TYPE_CHECKING:
+    from proxy.storage.limits import SharedLimits
     from proxy.storage.redis import Redis
 
 Clock = Callable[[], float]
@@ -49,8 +50,7 @@ class Parts:
     states: StateRegistry
     transitions: Transitions
     redis: "Redis | None"
-    prefix: str
-    """Of the keys in Redis."""
+    redis_config: RedisConfig | None
     upstreams: Mapping[str, Handler]
     fallbacks: Mapping[str, Sequence[Step]]
     """By route: what there is to answer with."""
@@ -85,14 +85,12 @@ class Layers:
 
     def rate_limits(self) -> Iterator[Layer | None]:
         """A layer for all limits that are in force for the same clients; what is in shadow comes first and sees all."""
-        groups: dict[tuple[str, float], list[RateLimitConfig]] = {}
-        for limit in self._route.rate_limit:
-            groups.setdefault((limit.mode, -limit.enforce_percent), []).append(limit)
-        # What is most in force has the route's name: a shadow beside it must not take its state away.
-        names = {
-            key: self._route.name if index == 0 else f"{self._route.name}/{index + 1}"  # no route's name has a slash
-            for index, key in enumerate(sorted(groups))
-        }
+        groups: dict[tuple[Mode, float], list[RateLimitConfig]] = {}
+        names: dict[tuple[Mode, float], str] = {}
+        for position, limit in enumerate(self._route.rate_limit, start=1):
+            key = (limit.mode, limit.enforce_percent)
+            groups.setdefault(key, []).append(limit)
+            names.setdefault(key, self._route.name if position == 1 else f"{self._route.name}-{position}")
         for key in sorted(groups, reverse=True):
             yield self._rate_limit(names[key], tuple(groups[key]))
 
@@ -101,14 +99,22 @@ class Layers:
 
         def make(mode: Mode, inner: Handler) -> Handler:
             state = parts.states.get("rate_limit", name, mode, limits, lambda: LimiterState(limits, parts.clock()))
-            shared = None
-            if parts.redis is not None:
-                from proxy.storage.limits import SharedLimits  # with Redis, which takes long to import
-
-                shared = SharedLimits(parts.redis, name, limits, state, clock=parts.clock, prefix=parts.prefix)
+            shared = self._shared_limits(name, limits, state)
             return RateLimit(inner, name, limits, state, shared, mode=mode, clock=parts.clock, random=parts.random)
 
         return moded(limits[0], make, self._place)
+
+    def _shared_limits(
+        self, name: str, limits: tuple[RateLimitConfig, ...], state: LimiterState
+    ) -> "SharedLimits | None":
+        parts, config = self._parts, self._parts.redis_config
+        if parts.redis is None or config is None:
+            return None
+        from proxy.storage.limits import SharedLimits  # with Redis, which takes long to import
+
+        return SharedLimits(
+            parts.redis, name, limits, state, clock=parts.clock, prefix=config.prefix, timeout=config.timeout
+        )
 
     def fallback(self) -> Layer | None:
         """Answers in place of a failure."""

@@ -88,7 +88,7 @@ class Runtime:
             states=resources.states,
             transitions=resources.transitions,
             redis=redis,
-            prefix=config.redis.prefix if config.redis else "",
+            redis_config=config.redis,
             upstreams=upstreams,
             fallbacks=fallbacks,
         )
