@@ -68,12 +68,13 @@ class App:
         self._retired: set[asyncio.Task[None]] = set()
         self._listening = False
         self._reloading = asyncio.Lock()
+        self._watcher: FileWatcher
 
     # --- life ---
 
     async def start(self, loaded: Loaded | None = None, watcher: FileWatcher | None = None) -> None:
         """Load, bind every listener, and be ready. `loaded` and `watcher`, made before it, spare a second reading."""
-        watcher = watcher or FileWatcher(self._path)  # before the file is read: no change can slip in between
+        self._watcher = watcher or FileWatcher(self._path)  # before the file is read: no change can slip in between
         loaded = loaded or self._load()
         server = loaded.config.server
         random = Random()  # noqa: S311 - for load balancing, jitter and request ids; no secret depends on it
@@ -89,7 +90,7 @@ class App:
         except OSError:
             await self.stop(drain=0.0)
             raise
-        await self._watch(runtime, watcher)
+        await self._watch(runtime)
         self._in_force(loaded.config)
         self._listening = True
         addresses = {"listen": str(server.listen), "admin": str(server.admin.listen) if server.admin else "off"}
@@ -132,11 +133,11 @@ class App:
         with binding(server.listen):
             await self._listener.start()
 
-    async def _watch(self, runtime: Runtime, watcher: FileWatcher) -> None:
+    async def _watch(self, runtime: Runtime) -> None:
         await runtime.start()
         self._tasks = [asyncio.create_task(watch_loop_lag(self._edge.lagged, monotonic))]
         if self._inherited is None:
-            self._tasks.append(asyncio.create_task(self._reload_on_change(watcher)))
+            self._tasks.append(asyncio.create_task(self._reload_on_change()))
 
     async def _drain(self, limit: float) -> None:
         """Let exchanges end; connections that wait for a request are told by a close when they have had their grace."""
@@ -169,6 +170,7 @@ class App:
         """Load the file again; what was in force stays when it is refused."""
         async with self._reloading:
             before = self._edge.runtime.config.digest
+            self._watcher.look()
             try:
                 loaded = await asyncio.to_thread(self._load)  # a large file takes its time
                 changes = await self._replace(loaded.config)
@@ -196,10 +198,16 @@ class App:
             return ()
         if self._inherited is None:
             warn_of_restart(old.config.server, config.server)
-        runtime = Runtime.build(config, self._resources, self._access_log, previous=old)
-        old_log = None
-        if config.server.access_log != old.config.server.access_log:
-            old_log = self._access_log.replace(self._open_log(config.server))
+        # All that can fail comes before the build: it adapts the state of the policies that are in force.
+        is_same_log = config.server.access_log == old.config.server.access_log
+        new_log = None if is_same_log else self._open_log(config.server)
+        try:
+            runtime = Runtime.build(config, self._resources, self._access_log, previous=old)
+        except OSError:
+            if new_log is not None:
+                new_log.close()
+            raise
+        old_log = None if new_log is None else self._access_log.replace(new_log)
         edge.runtime = runtime
         await runtime.start()
         if self._admin is not None and config.server.admin is not None:
@@ -214,9 +222,9 @@ class App:
         if access_log is not None:
             await asyncio.to_thread(access_log.close)  # whoever reads it may have stopped
 
-    async def _reload_on_change(self, watcher: FileWatcher) -> None:
+    async def _reload_on_change(self) -> None:
         while True:
-            await watcher.changed()
+            await self._watcher.changed()
             try:
                 await self.reload()
             except Exception:

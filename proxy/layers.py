@@ -51,6 +51,8 @@ class Parts:
     transitions: Transitions
     redis: "Redis | None"
     redis_config: RedisConfig | None
+    workers: int
+    """Processes that this one is one of."""
     upstreams: Mapping[str, Handler]
     fallbacks: Mapping[str, Sequence[Step]]
     """By route: what there is to answer with."""
@@ -86,11 +88,13 @@ class Layers:
     def rate_limits(self) -> Iterator[Layer | None]:
         """A layer for all limits that are in force for the same clients; what is in shadow comes first and sees all."""
         groups: dict[tuple[Mode, float], list[RateLimitConfig]] = {}
-        names: dict[tuple[Mode, float], str] = {}
-        for position, limit in enumerate(self._route.rate_limit, start=1):
-            key = (limit.mode, limit.enforce_percent)
-            groups.setdefault(key, []).append(limit)
-            names.setdefault(key, self._route.name if position == 1 else f"{self._route.name}-{position}")
+        for limit in self._route.rate_limit:
+            groups.setdefault((limit.mode, -limit.enforce_percent), []).append(limit)
+        # What is most in force has the route's name: no shadow beside it takes its counts away, wherever it is written.
+        names = {
+            key: self._route.name if number == 1 else f"{self._route.name}/{number}"  # no route's name has a slash
+            for number, key in enumerate(sorted(groups), start=1)
+        }
         for key in sorted(groups, reverse=True):
             yield self._rate_limit(names[key], tuple(groups[key]))
 
@@ -98,11 +102,16 @@ class Layers:
         parts = self._parts
 
         def make(mode: Mode, inner: Handler) -> Handler:
-            state = parts.states.get("rate_limit", name, mode, limits, lambda: LimiterState(limits, parts.clock()))
+            state = parts.states.get("rate_limit", name, mode, limits, lambda: self._new_limiter(limits))
             shared = self._shared_limits(name, limits, state)
             return RateLimit(inner, name, limits, state, shared, mode=mode, clock=parts.clock, random=parts.random)
 
         return moded(limits[0], make, self._place)
+
+    def _new_limiter(self, limits: tuple[RateLimitConfig, ...]) -> LimiterState:
+        """With Redis each worker is an instance; without, it takes its share."""
+        parts = self._parts
+        return LimiterState(limits, parts.clock(), share=1 if parts.redis_config else parts.workers)
 
     def _shared_limits(
         self, name: str, limits: tuple[RateLimitConfig, ...], state: LimiterState

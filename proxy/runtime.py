@@ -89,6 +89,7 @@ class Runtime:
             transitions=resources.transitions,
             redis=redis,
             redis_config=config.redis,
+            workers=config.server.workers,
             upstreams=upstreams,
             fallbacks=fallbacks,
         )
@@ -145,4 +146,11 @@ def _redis(config: Config, resources: Resources, previous: Runtime | None) -> "R
         return previous.redis
     from proxy.storage.redis import Redis  # half of the start-up time of all other imports together
 
-    return Redis(config.redis, clock=resources.clock, random=resources.random.random, metrics=resources.metrics.redis())
+    known = previous.redis.instances.count if previous is not None and previous.redis is not None else 1
+    return Redis(
+        config.redis,
+        clock=resources.clock,
+        random=resources.random.random,
+        metrics=resources.metrics.redis(),
+        instances=max(known, config.server.workers),
+    )

@@ -5,7 +5,7 @@ from typing import Any
 
 from proxy.config.checked import Checked, Finding
 from proxy.config.document import Loc
-from proxy.config.forms import RouteSettings
+from proxy.config.forms import RouteForm, RouteSettings
 from proxy.config.policies import BreakerConfig, BulkheadConfig, RateLimitConfig, RetryConfig
 from proxy.config.presets import BULKHEAD_PRESETS
 from proxy.config.quantities import format_duration
@@ -33,6 +33,30 @@ def find_policy_doubts(checked: Checked) -> Iterator[Finding]:
         used = {form.use for _, settings in _settings(checked) if (form := getattr(settings, key)) is not None}
         for name in entries.keys() - used:
             yield (f"{key}s", name), f"no route uses the {key} {quoted(name)}"
+    for path, route in checked.routes():
+        yield from _doubts_of_route(checked, path, route)
+
+
+def _doubts_of_route(checked: Checked, path: Loc, route: RouteForm) -> Iterator[Finding]:
+    layers = (Layer(checked.form.defaults, ("defaults",), "defaults"), Layer(route, path, "route"))
+    policies = PolicyResolver(checked.form, checked.document, checked.folder, {}).of_route(route.name, layers)
+    retry, breaker, fallback = policies["retry"], policies["breaker"], policies["fallback"]
+    failures = breaker.consecutive_failures if breaker is not None else None
+    if retry is not None and failures is not None and retry.max_attempts >= failures:
+        yield (
+            _place(checked, path, "breaker"),
+            f"the {retry.max_attempts} attempts of one request can be the {failures} failures in a row that open the "
+            f"breaker of route {quoted(route.name)} for everybody: fewer max_attempts, or more consecutive_failures",
+        )
+    for key in ("retry", "breaker", "bulkhead", "fallback"):
+        if policies[key] is not None and policies[key].mode == "shadow" and policies[key].enforce_percent < 1:
+            yield _place(checked, path, key), "`enforce_percent` says nothing in `mode: shadow`"
+    steps = fallback.steps if fallback is not None else ()
+    if any(step.upstream is None for step in steps[:-1]):
+        yield _place(checked, path, "fallback"), "what follows a step that always has an answer is never tried"
+    own = route.upstream or checked.form.defaults.upstream or next(iter(checked.form.upstreams))
+    if any(step.upstream == own for step in steps):
+        yield _place(checked, path, "fallback"), f"{quoted(own)} is the upstream that has failed: `retry` asks it again"
 
 
 def fallback_upstreams(checked: Checked) -> set[str | None]:
@@ -84,11 +108,13 @@ def _of_route(checked: Checked, path: Loc, name: str) -> Iterator[Finding]:
         if not entries.keys() >= set(uses):
             return
     policies = PolicyResolver(checked.form, checked.document, checked.folder, {}).of_route(name, layers)
-    for key, check in (("breaker", _breaker), ("retry", _retry)):
-        if policies[key] is not None:
-            yield from check(_place(checked, path, key), policies[key])
-    if policies["bulkhead"] is not None:
-        yield from _bulkhead(checked, _place(checked, path, "bulkhead"), policies["bulkhead"])
+    breaker, retry, bulkhead = policies["breaker"], policies["retry"], policies["bulkhead"]
+    if retry is not None:
+        yield from _retry(_place(checked, path, "retry"), retry)
+    if breaker is not None and breaker.name == name:  # a shared one is checked where it is written
+        yield from _breaker(_place(checked, path, "breaker"), breaker)
+    if bulkhead is not None and bulkhead.name == name:
+        yield from _bulkhead(checked, _place(checked, path, "bulkhead"), bulkhead)
     for index, limit in enumerate(policies["rate_limit"]):
         yield from _rate_limit(checked, path, index, limit, route.match)
     for key in ("breaker", "bulkhead"):
@@ -120,7 +146,8 @@ def _bulkhead(checked: Checked, path: Loc, bulkhead: BulkheadConfig) -> Iterator
             f"max_concurrent {bulkhead.max_concurrent} cannot be divided among {workers} workers: "
             "raise it, or have fewer `server.workers`",
         )
-    if bulkhead.adaptive and bulkhead.min_concurrent > bulkhead.max_concurrent:
+    is_written = "min_concurrent" in bulkhead.model_fields_set
+    if bulkhead.adaptive and is_written and bulkhead.min_concurrent > bulkhead.max_concurrent:
         yield path, "`min_concurrent` is larger than `max_concurrent`"
 
 

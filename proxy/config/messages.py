@@ -19,6 +19,16 @@ MISSING = "is missing"
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
+_ELSEWHERE = {
+    **dict.fromkeys(("retries", "max_retries", "attempts", "num_retries"), ("max_attempts",)),
+    **dict.fromkeys(("failure_threshold", "threshold", "failures"), ("consecutive_failures",)),
+    **dict.fromkeys(("reset_timeout", "wait_duration", "open_duration"), ("break_duration",)),
+    **dict.fromkeys(("max_queue", "queue_size", "max_queue_size"), ("max_queued",)),
+    **dict.fromkeys(("limit", "requests"), ("rate",)),
+    **dict.fromkeys(("circuit_breaker", "circuitbreaker"), ("breaker",)),
+    "ratelimit": ("rate_limit",),
+}
+"""What other tools call the same thing."""
 _WRONG_TYPE = {
     "string_type": "write one text",
     "int_type": "write a whole number, without quotes",
@@ -112,7 +122,8 @@ def _subject(path: Loc, document: Document) -> str:
 def _unknown_key(loc: Loc, document: Document) -> str:
     key = str(loc[-1])
     allowed = _keys_at(loc[:-1])
-    close = difflib.get_close_matches(key[:64].lower(), allowed, n=1, cutoff=0.6)
+    meant = [name for name in _ELSEWHERE.get(key, ()) if name in allowed]
+    close = meant or difflib.get_close_matches(key[:64].lower(), allowed, n=1, cutoff=0.6)
     hint = f'did you mean "{close[0]}"?' if close else f"allowed are {', '.join(allowed)}"
     return f"unknown key {quoted(key)}{_inside(loc[:-1], document)}: {hint}"
 
@@ -128,9 +139,10 @@ def _keys_at(loc: Loc) -> list[str]:
         annotation = model.model_fields[part].annotation
         in_container = _has_mapping(annotation)
         model = _model_in(annotation) or model
-    inherited = [name for base in (Policy, LaterPolicies) if issubclass(model, base) for name in base.model_fields]
-    names = [name for name in model.model_fields if name not in inherited] + inherited
-    return [model.model_fields[name].alias or name for name in names]
+    fields = model.model_fields
+    reserved = LaterPolicies.model_fields if issubclass(model, LaterPolicies) else {}
+    common = Policy.model_fields if issubclass(model, Policy) else {}
+    return [name for name in fields if name not in reserved and name not in common] + list(common)
 
 
 def _has_mapping(annotation: Any) -> bool:

@@ -5,7 +5,7 @@ Every policy has `mode` and `enforce_percent`. Where a route's policy is None, t
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from proxy.config.base import Model
 from proxy.config.policy_types import (
@@ -18,6 +18,7 @@ from proxy.config.policy_types import (
     RetryCause,
     StatusCode,
     StoreUrl,
+    one_or_several,
 )
 from proxy.config.types import Count, Duration, FilePath, Flag, HeaderName, HeaderValue, Name, OffAble
 
@@ -102,7 +103,11 @@ class RateLimitConfig(Policy):
     rate: Rate
     burst: Count | None = None
     """Requests at once; None: the count of `rate`."""
-    key: Annotated[tuple[ClientKey, ...], Field(min_length=1)] = (ClientKey("client_ip"),)
+    key: Annotated[
+        tuple[ClientKey, ...],
+        Field(min_length=1),
+        BeforeValidator(one_or_several, json_schema_input_type=ClientKey | tuple[ClientKey, ...]),
+    ] = (ClientKey("client_ip"),)
     """What tells one client from the other; several together make one key."""
     cost: Count = 1
     """What one request takes from the limit."""

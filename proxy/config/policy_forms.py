@@ -17,7 +17,7 @@ from proxy.config.policies import (
     RetryConfig,
     TimeoutConfig,
 )
-from proxy.config.policy_types import FieldName, MethodName, Rate, StoreUrl
+from proxy.config.policy_types import FieldName, MethodName, Rate, StoreUrl, one_or_several
 from proxy.config.presets import BULKHEAD_PRESETS, RETRY_PRESETS, TIMEOUT_PRESETS, RetryPreset, TimeoutPreset
 from proxy.config.scalar import shown
 from proxy.config.types import Duration, FilePath, Name, OffAble
@@ -52,8 +52,10 @@ TimeoutForm = Annotated[
 
 
 def _retry_short_form(value: object) -> object:
-    if not isinstance(value, str):
+    if isinstance(value, dict | RetryConfig):
         return value
+    if not isinstance(value, str):
+        raise ValueError(f"{shown(value)} is no retry: write a preset, or {{max_attempts: 3}} and the like")
     return RetryConfig(**_preset("retry", value, RETRY_PRESETS, "write {max_attempts: 3} and the like"))
 
 
@@ -88,6 +90,8 @@ class BulkheadForm(_Shareable, BulkheadConfig):
 
 
 def _use(value: object) -> object:
+    if isinstance(value, bool | int | float):
+        raise ValueError(f"{shown(value)} is neither a name nor a mapping: {{}} stands for the defaults")
     return {"use": value} if isinstance(value, str) else value
 
 
@@ -120,10 +124,6 @@ def _rate_short_form(value: object) -> object:
     return value if isinstance(value, dict) else {"rate": value}
 
 
-def _one_or_several(value: object) -> object:
-    return value if isinstance(value, tuple | list) else (value,)
-
-
 RateLimitForm = Annotated[
     RateLimitConfig, BeforeValidator(_rate_short_form, json_schema_input_type=RateLimitConfig | Rate)
 ]
@@ -131,7 +131,7 @@ RateLimitsForm = OffAble[
     Annotated[
         tuple[RateLimitForm, ...],
         Field(min_length=1),
-        BeforeValidator(_one_or_several, json_schema_input_type=RateLimitForm | tuple[RateLimitForm, ...]),
+        BeforeValidator(one_or_several, json_schema_input_type=RateLimitForm | tuple[RateLimitForm, ...]),
     ]
 ]
 """A rate stands for `{rate: …}`; all limits of a list hold at once."""
@@ -158,7 +158,7 @@ class FallbackStepForm(FallbackStep):
     null_fields: Annotated[
         tuple[FieldName, ...] | None,
         Field(min_length=1),
-        BeforeValidator(_one_or_several, json_schema_input_type=FieldName | tuple[FieldName, ...]),
+        BeforeValidator(one_or_several, json_schema_input_type=FieldName | tuple[FieldName, ...]),
     ] = None
 
     @model_validator(mode="after")
@@ -180,6 +180,8 @@ class FallbackForm(Policy):
 
 
 def _steps_short_form(value: object) -> object:
+    if isinstance(value, dict) and value.keys() & FallbackStep.model_fields.keys():
+        raise ValueError("the steps of a fallback are a list: write [{static: …}]")
     return {"steps": value} if isinstance(value, tuple | list) else value
 
 

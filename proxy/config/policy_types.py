@@ -13,6 +13,12 @@ from proxy.config.quantities import format_duration, parse_duration
 from proxy.config.scalar import Scalar, shown
 from proxy.config.types import MASK, Matching, is_off, reveals
 
+
+def one_or_several(value: object) -> object:
+    """A list of one for what is not a list."""
+    return value if isinstance(value, tuple | list) else (value,)
+
+
 # --- mode -----------------------------------------------------------------------------------------------------------
 
 Mode = Annotated[
@@ -183,7 +189,7 @@ FieldName = Annotated[str, Field(min_length=1, max_length=128)]
 
 _STORE_URL = re.compile(
     r"(?P<scheme>rediss?)(?:\+(?P<kind>sentinel|cluster))?://(?:(?P<user>[^:@/]*)(?::(?P<password>[^@/]*))?@)?"
-    r"(?P<nodes>[^@/?#]+)(?P<path>(?:/[^/?#]*){0,2})",
+    r"(?P<nodes>[^@/?#]+)(?P<path>(?:/[^/?#@]*){0,2})",
     re.ASCII,
 )
 _STORE_UNIX = re.compile(

@@ -21,6 +21,12 @@ class FileWatcher:
         """The content at this moment is the one that changes are told from."""
         self._path = path
         self._interval = interval
+        self._stamp: _Stamp | None
+        self._digest: bytes | None
+        self.look()
+
+    def look(self) -> None:
+        """The content at this moment is the one that changes are told from: whoever reads it next has seen it."""
         self._stamp = self._read_stamp()
         self._digest = self._read_digest()
 

@@ -109,9 +109,10 @@ class _WatchedBody:
 
     def closed(self) -> None:
         """The response is closed: nobody reads any more."""
-        now, error = self._clock(), self._error
+        # The edge has noted what ended the exchange, if it was no end that a response comes to.
+        now, error = self._clock(), self._error or self._exchange.error
         failed = error is not None and is_upstream_failure(error, self._exchange, now)
-        if failed or error is None or error.source is not Source.UPSTREAM:
+        if failed or error is None:
             self._breaker.record(self._ticket, now, self._seconds, failed=failed)
         else:
             self._breaker.give_back(self._ticket)

@@ -50,6 +50,7 @@ class Fallback:
         except ProxyError as error:
             if not (is_failure(error) and self._covers(exchange)):
                 raise
+            exchange.deadline = deadline
             answer = await self._replacement(exchange, error, 0)
             if answer is None:
                 raise
@@ -64,7 +65,9 @@ class Fallback:
         return exchange.request.method in self._methods and not exchange.request.upgrade
 
     async def _replaced(self, exchange: Exchange, failed: Response, deadline: float | None) -> Response:
-        """The replacement of `failed`, or itself: it stays open until there is one."""
+        """The replacement of `failed`, or itself: a body that is not in memory stays open until there is one."""
+        if self._enforces and isinstance(failed.body, bytes):
+            failed.close()  # its permit is not for those who wait for another upstream
         # The head of an event stream has lifted the deadline; for other answers it still holds.
         lifted, exchange.deadline = exchange.deadline, deadline
         try:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Final
 
 from proxy.config.policies import RateLimitConfig
 from proxy.config.policy_types import Mode
-from proxy.errors import RateLimited
+from proxy.errors import ProxyError, RateLimited
 from proxy.exchange import Exchange, Handler, Response
 from proxy.policies.client_key import KeyReader
 from proxy.protocol.rate_limit_fields import RateLimitFields
@@ -89,7 +89,12 @@ class RateLimit:
         if not allowed:
             exchange.decide(_LIMITED)
             raise self._refusal(index, remaining, seconds)
-        response = await self._inner.handle(exchange)
+        try:
+            response = await self._inner.handle(exchange)
+        except ProxyError as error:
+            if index >= 0:
+                error.fields = (*error.fields, self._fields.policy, self._fields.allowed(index, remaining, seconds))
+            raise
         if index >= 0:
             limit = self._fields.allowed(index, remaining, seconds)
             response.headers = [*response.headers, self._fields.policy, limit]  # the list may be somebody else's

@@ -1,6 +1,7 @@
 """Makes a failed attempt again when that is harmless, likely to help, in time, and within the route's budget."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -15,6 +16,8 @@ from proxy.resilience.retry_rules import RetryRules
 from proxy.resilience.retry_state import RetryState
 from proxy.telemetry.events import Decision
 from proxy.telemetry.instruments import RouteMetrics
+
+log = logging.getLogger("tidegate.retry")
 
 _UNAVAILABLE: Final = 503
 
@@ -73,7 +76,7 @@ class Retry:
         self._sleep = sleep
         self._watched = self._rules.statuses | {_UNAVAILABLE}
         """Statuses that are worth a look: all others are the ordinary course."""
-        self._words: dict[str, Decision] = {}
+        self._words: dict[tuple[str, str], Decision] = {}
 
     async def handle(self, exchange: Exchange) -> Response:
         """Answer with the first outcome that stands. Raises CoolingDown, or the error of the last attempt."""
@@ -168,7 +171,7 @@ class Retry:
             self._say(exchange, wait)
             return None
         if attempt == 1:
-            self._say(exchange, "retried")
+            self._say(exchange, "retried", cause)
         if self._is_shadow:
             return None
         self._metrics.retries[cause] = self._metrics.retries.get(cause, 0) + 1
@@ -185,12 +188,16 @@ class Retry:
             self._cool_down.restart(now, seconds)
         elif seconds and self._cool_down.start(now, seconds):
             self._say(exchange, "cool_down_began")
+            log.warning(
+                "the upstream asks to be left alone: the route cools down",
+                extra={"route": exchange.route.name, "mode": self._mode, "seconds": round(seconds, 3)},
+            )
         return asked
 
-    def _say(self, exchange: Exchange, word: str) -> None:
-        decision = self._words.get(word)
+    def _say(self, exchange: Exchange, word: str, cause: str = "") -> None:
+        decision = self._words.get((word, cause))
         if decision is None:
-            decision = self._words[word] = Decision("retry", word, self._mode)
+            decision = self._words[word, cause] = Decision("retry", word, self._mode, cause)
         exchange.decide(decision)
 
     def __repr__(self) -> str:

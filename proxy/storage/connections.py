@@ -54,6 +54,9 @@ class Node:
             answer = await connection.read_response()
         except exceptions.ResponseError:  # a complete answer, too
             raise
+        except (ValueError, TypeError, IndexError, RecursionError) as error:  # redis-py's parser trusts the server
+            await connection.disconnect(nowait=True)
+            raise exceptions.InvalidResponse(f"no answer of a Redis server: {error}") from error
         except BaseException:
             await connection.disconnect(nowait=True)  # waits for nothing: a second cancellation does not interrupt it
             raise

@@ -21,25 +21,28 @@ Run = Callable[[Script, Sequence[bytes], Sequence[bytes | int | str]], Awaitable
 
 
 class Instances:
-    """Registers this instance, called `name`, in the sorted set `key`."""
+    """Registers this instance, called `name`, in the sorted set `key`; `known` is how many there are as far as we know."""
 
-    def __init__(self, run: Run, key: bytes, name: bytes) -> None:
+    def __init__(self, run: Run, key: bytes, name: bytes, known: int = 1) -> None:
         self._run = run
         self._keys = (key,)
         self._name = name
-        self._recent: deque[int] = deque(maxlen=_MEMORY)
+        self._recent = deque([known], maxlen=_MEMORY)
 
     @property
     def count(self) -> int:
-        """The largest of the last five counts, at least 1; while Redis is gone, what it was before.
+        """The largest of the last five counts; while Redis is gone, what it was before, or what was known without it.
 
         Not the very last: a Redis that has just come back empty has not heard of the others yet.
         """
-        return max(self._recent, default=1)
+        return max(self._recent)
 
     async def beat(self) -> None:
         """Say that this instance is there, and count. Raises StoreError."""
-        self._recent.append(max(int(await self._run(_INSTANCES, self._keys, (self._name, round(EXPIRY * 1000)))), 1))
+        count = await self._run(_INSTANCES, self._keys, (self._name, round(EXPIRY * 1000)))
+        if not isinstance(count, int):
+            raise StoreError("protocol", "the answer is not that of the script")
+        self._recent.append(max(count, 1))
 
     async def leave(self) -> None:
         """Say that it goes. Failures do not matter: the others notice in ten seconds."""

@@ -6,7 +6,7 @@ empty, or with an older state, does not give every client a new burst.
 """
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from proxy.config.policies import RateLimitConfig
 from proxy.errors import RateLimitUnavailable
@@ -73,10 +73,10 @@ class SharedLimits:
             return refused(self._asked(resets))
         names = [name + key.hex().encode() for name, key in zip(self._names, keys, strict=True)]
         try:
-            allowed, *aheads = await self._redis.run(_SCRIPT, names, self._arguments(resets), exchange)
+            answer = await self._redis.run(_SCRIPT, names, self._arguments(resets), exchange)
+            allowed, resets = _read(answer, len(names))
         except StoreError:
             return self._without_redis(keys, exchange)
-        resets = [ahead / _MICRO for ahead in aheads]
         # From the time of the question, not of its answer: so it is never later than the true arrival time.
         self._state.learn(keys, resets, now)
         return admitted(self._asked(resets)) if allowed else refused(self._asked(resets))
@@ -123,6 +123,13 @@ class SharedLimits:
         self._was_away = False
         pairs = zip(self._gcras, self._divided(), strict=True)
         self._state.cap(now, [gcra if part.tolerance > gcra.ceiling else None for gcra, part in pairs])
+
+
+def _read(answer: Any, count: int) -> tuple[bool, list[float]]:
+    """Whether the request is allowed, and each reset. Raises StoreError for what the script never answers."""
+    if not isinstance(answer, list) or len(answer) != count + 1 or not all(type(each) is int for each in answer):
+        raise StoreError("protocol", "the answer is not that of the script")
+    return answer[0] == 1, [max(ahead, 0) / _MICRO for ahead in answer[1:]]
 
 
 def _whole(limit: RateLimitConfig) -> Gcra:

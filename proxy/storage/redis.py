@@ -41,10 +41,19 @@ _PLAIN: Final = re.compile(rb"[0-9A-Za-z_.-]{1,64}")
 
 
 class Redis:
-    """`clock` is monotonic seconds, `random` returns numbers in [0, 1). Nothing is tried before `start`."""
+    """`clock` is monotonic seconds, `random` returns numbers in [0, 1). Nothing is tried before `start`.
+
+    `instances` is how many share it as far as is known without it.
+    """
 
     def __init__(
-        self, config: RedisConfig, *, clock: Callable[[], float], random: Callable[[], float], metrics: RedisMetrics
+        self,
+        config: RedisConfig,
+        *,
+        clock: Callable[[], float],
+        random: Callable[[], float],
+        metrics: RedisMetrics,
+        instances: int = 1,
     ) -> None:
         from proxy.storage import failures, servers  # not before it is needed: redis-py takes long to import
 
@@ -64,7 +73,7 @@ class Redis:
         self._is_refused = False
         self._next_beat = -inf
         self._watcher: asyncio.Task[None] | None = None
-        self.instances = Instances(self.run, self.key("instances"), secrets.token_hex(8).encode())
+        self.instances = Instances(self.run, self.key("instances"), secrets.token_hex(8).encode(), instances)
 
     # --- life ---
 
@@ -75,7 +84,7 @@ class Redis:
         """
         if self._watcher is None:
             self._watcher = asyncio.get_running_loop().create_task(self._watch())
-            await self._look()
+            await self._look_on()
 
     async def close(self) -> None:
         """Sign off and close all connections. Calls that are under way end as they are."""
@@ -216,10 +225,14 @@ class Redis:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(TICK * (0.5 + 0.5 * self._random()))
-            try:
-                await self._look()
-            except Exception:
-                log.exception("Bug: the watch over Redis goes on")
+            await self._look_on()
+
+    async def _look_on(self) -> None:
+        """One look, whatever comes of it."""
+        try:
+            await self._look()
+        except Exception:
+            log.exception("Bug: the watch over Redis goes on")
 
     async def _look(self) -> None:
         """Try the servers that are left alone, and say that this instance is there."""

@@ -53,6 +53,9 @@ POLICY_DECISIONS = Family(
 
 RETRIES = Family("proxy_retries_total", "counter", ("route", "cause"), "Attempts made again, by what had gone wrong.")
 RETRY_BUDGET = Family("proxy_retry_budget_available", "gauge", ("route",), "Retries that the budget would allow now.")
+RETRY_COOL_DOWN = Family(
+    "proxy_retry_cool_down_seconds", "gauge", ("route",), "What is left of the time that an upstream has asked for."
+)
 BREAKER_STATE = Family("proxy_breaker_state", "gauge", ("breaker", "mode", "state"), "1 for its state, else 0.")
 BREAKER_TRANSITIONS = Family(
     "proxy_breaker_transitions_total", "counter", ("breaker", "mode", "to", "reason"), "Changes of a breaker's state."

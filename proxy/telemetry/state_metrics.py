@@ -33,9 +33,19 @@ def state_rows(states: States, now: float) -> Iterator[tuple[Family, Rows]]:
     yield declared.BULKHEAD_LIMIT, [((name, mode), permits.limit) for name, mode, permits in bulkheads]
     yield declared.BULKHEAD_IN_USE, [((name, mode), permits.in_use) for name, mode, permits in bulkheads]
     yield declared.BULKHEAD_QUEUED, [((name, mode), permits.queued) for name, mode, permits in bulkheads]
-    yield declared.RATE_LIMIT_CLIENTS, [((name, mode), state.clients) for name, mode, state in states.of("rate_limit")]
-    budgets = [(name, state.budget) for name, mode, state in states.of("retry") if mode == "enforce"]
-    yield declared.RETRY_BUDGET, [((name,), budget.available(now)) for name, budget in budgets]
+    yield declared.RATE_LIMIT_CLIENTS, _clients(states)
+    retries = [(name, state) for name, mode, state in states.of("retry") if mode == "enforce"]
+    yield declared.RETRY_BUDGET, [((name,), state.budget.available(now)) for name, state in retries]
+    yield declared.RETRY_COOL_DOWN, [((name,), round(state.cool_down.remaining(now), 3)) for name, state in retries]
+
+
+def _clients(states: States) -> Rows:
+    """By route: limits of several modes have several states, named ROUTE, ROUTE/2 and so on."""
+    clients: dict[tuple[str, ...], float] = {}
+    for name, mode, state in states.of("rate_limit"):
+        key = (name.partition("/")[0], mode)
+        clients[key] = max(clients.get(key, 0), state.clients)
+    return list(clients.items())
 
 
 def _breakers(states: States, now: float) -> Iterator[tuple[Family, Rows]]:

@@ -45,7 +45,7 @@ class RequestHeads:
         lines = b"%bX-Request-ID: %b\r\nX-Request-Attempt: %d\r\n" % (
             request.fields.lines(exchange.forwarded),
             exchange.request_id.encode("ascii"),
-            exchange.attempt,
+            max(exchange.attempt, exchange.received_attempt),  # who retries before us is known behind us, too
         )
         if exchange.attempt_deadline is not None:
             lines += b"X-Request-Deadline-Ms: %b\r\n" % format_deadline_ms(exchange.attempt_deadline - now)
@@ -74,7 +74,7 @@ def _edited(editor: HeaderEditor, exchange: Exchange, now: float) -> bytes:
     fields = end_to_end(exchange.request.fields.raw)
     fields += exchange.forwarded
     fields.append((REQUEST_ID_FIELD, exchange.request_id.encode("ascii")))
-    fields.append((ATTEMPT_FIELD, b"%d" % exchange.attempt))
+    fields.append((ATTEMPT_FIELD, b"%d" % max(exchange.attempt, exchange.received_attempt)))
     if exchange.attempt_deadline is not None:
         fields.append((DEADLINE_FIELD, format_deadline_ms(exchange.attempt_deadline - now)))
     if exchange.criticality != "default":

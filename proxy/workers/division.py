@@ -7,8 +7,7 @@ cannot be split evenly. Each worker has at least one of what it cannot do withou
 from typing import TypeVar
 
 from proxy.config.model import Config, RouteConfig, ServerConfig, UpstreamConfig
-from proxy.config.policies import BulkheadConfig, RateLimitConfig
-from proxy.config.policy_types import Rate
+from proxy.config.policies import BulkheadConfig
 
 B = TypeVar("B", bound=BulkheadConfig)
 
@@ -18,12 +17,11 @@ def divide(config: Config, workers: int, index: int) -> Config:
     if workers == 1:
         return config
     share = _Share(workers, index)
-    shared_limits = config.redis is not None
     return config.model_copy(
         update={
             "server": share.server(config.server),
             "upstreams": {name: share.upstream(upstream) for name, upstream in config.upstreams.items()},
-            "routes": tuple(share.route(route, shared_limits=shared_limits) for route in config.routes),
+            "routes": tuple(map(share.route, config.routes)),
         }
     )
 
@@ -45,13 +43,10 @@ class _Share:
     def upstream(self, upstream: UpstreamConfig) -> UpstreamConfig:
         return upstream.model_copy(update={"max_connections": self.of(upstream.max_connections)})
 
-    def route(self, route: RouteConfig, *, shared_limits: bool) -> RouteConfig:
-        update: dict[str, object] = {}
-        if route.bulkhead is not None:
-            update["bulkhead"] = self.bulkhead(route.bulkhead)
-        if not shared_limits:  # with Redis every worker is an instance like any other
-            update["rate_limit"] = tuple(self.rate_limit(limit) for limit in route.rate_limit)
-        return route.model_copy(update=update)
+    def route(self, route: RouteConfig) -> RouteConfig:
+        if route.bulkhead is None:
+            return route
+        return route.model_copy(update={"bulkhead": self.bulkhead(route.bulkhead)})
 
     def bulkhead(self, bulkhead: B) -> B:
         return bulkhead.model_copy(
@@ -61,9 +56,3 @@ class _Share:
                 "max_queued": self.of(bulkhead.max_queued, least=0),
             }
         )
-
-    def rate_limit(self, limit: RateLimitConfig) -> RateLimitConfig:
-        """The same count in a period so many times as long: exact where a divided count would be rounded."""
-        rate = Rate(limit.rate.count, limit.rate.period * self._workers)
-        burst = self.of(limit.burst or limit.rate.count, least=limit.cost)  # below its cost no request would ever pass
-        return limit.model_copy(update={"rate": rate, "burst": burst})

@@ -65,13 +65,14 @@ class Supervisor:
         self._health: HealthServer | None = None
         self._one_serves = asyncio.Event()
         self._reloading = asyncio.Lock()
+        self._watcher: FileWatcher
         self._forced: dict[str, _Forced] = {}
 
     # --- life ---
 
     async def start(self, loaded: Loaded | None = None, watcher: FileWatcher | None = None) -> None:
         """Bind every listener, start all workers, and return when the first is ready."""
-        watcher = watcher or FileWatcher(self._path)
+        self._watcher = watcher or FileWatcher(self._path)
         self._config = (loaded or load_and_warn(self._path)).config
         server = self._config.server
         try:
@@ -82,7 +83,7 @@ class Supervisor:
             await self.stop()
             raise
         self._metrics.server.loaded(self._config.digest, time())
-        self._tasks.append(asyncio.create_task(self._reload_on_change(watcher)))
+        self._tasks.append(asyncio.create_task(self._reload_on_change()))
         addresses = {"listen": str(server.listen), "admin": str(server.admin.listen) if server.admin else "off"}
         log.info(
             "ready",
@@ -175,6 +176,7 @@ class Supervisor:
     async def reload(self) -> ReloadEvent:
         """Load the file again and have every worker go by it; what was in force stays when it is refused."""
         async with self._reloading:
+            self._watcher.look()
             try:
                 loaded = await asyncio.to_thread(load_and_warn, self._path)
             except (ConfigError, OSError) as error:
@@ -209,9 +211,9 @@ class Supervisor:
                 slot.replace(self.drain_limit)
         return event
 
-    async def _reload_on_change(self, watcher: FileWatcher) -> None:
+    async def _reload_on_change(self) -> None:
         while True:
-            await watcher.changed()
+            await self._watcher.changed()
             try:
                 await self.reload()
             except Exception:

@@ -69,10 +69,12 @@ def told(exchange: Exchange) -> list[tuple[str, str, str, str]]:
     return [(each.policy, each.decision, each.mode, each.detail) for each in exchange.decisions or ()]
 
 
-def closable(status: int, headers: list[tuple[bytes, bytes]] | None = None) -> tuple[Response, list[int]]:
+def closable(
+    status: int, headers: list[tuple[bytes, bytes]] | None = None, body: bytes | PiecewiseBody = b"failed"
+) -> tuple[Response, list[int]]:
     """A response and, once it is closed, its status."""
     closed: list[int] = []
-    response = Response(status, headers or [], b"failed")
+    response = Response(status, headers or [], body)
     response.on_close(lambda: closed.append(status))
     return response, closed
 
@@ -233,7 +235,8 @@ async def test_error_passes_on_when_no_step_has_an_answer() -> None:
 
 
 async def test_response_passes_on_open_and_untouched_when_no_step_has_an_answer() -> None:
-    failed, closed = closable(503, [(b"Retry-After", b"7")])
+    body = PiecewiseBody(b"failed")
+    failed, closed = closable(503, [(b"Retry-After", b"7")], body)
     other_failed, other_closed = closable(500)
     exchange = make_exchange()
     exchange.upstream_name, exchange.upstream_status, exchange.deadline = "a", 503, 9999.0
@@ -247,7 +250,7 @@ async def test_response_passes_on_open_and_untouched_when_no_step_has_an_answer(
 
     assert await setting.answer(exchange) is failed
 
-    assert (failed.headers, failed.body, closed) == ([(b"Retry-After", b"7")], b"failed", [])
+    assert (failed.headers, failed.body, closed) == ([(b"Retry-After", b"7")], body, [])
     assert other_closed == [500]
     assert (exchange.upstream_name, exchange.upstream_endpoint, exchange.upstream_status) == ("a", "", 503)
     assert (exchange.upstream_seconds, exchange.deadline) == (0.0, 9999.0)
@@ -271,7 +274,7 @@ async def test_deadline_that_a_failed_event_stream_has_lifted_holds_for_what_rep
 
 
 async def test_failed_response_is_closed_when_the_client_leaves_during_a_step() -> None:
-    failed, closed = closable(503)
+    failed, closed = closable(503, body=PiecewiseBody(b"failed"))
     waiting = asyncio.Event()
 
     async def hang(_exchange: Exchange) -> Response:

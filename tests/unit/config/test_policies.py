@@ -285,7 +285,14 @@ def test_a_password_never_prints_and_counts_for_the_digest(tmp_path: Path) -> No
         ("rate_limit: 5/0s", '"5/0s" is not a rate: the time must be more than 0'),
         ("rate_limit: 5/fortnight", '"5/fortnight" is not a rate: the time is s, min, hour, day or such as 10s'),
         ("rate_limit: []", "must not be empty"),
-        ("rate_limit: {rate: 5/s, key: ip}", '"ip" is not allowed: write a list'),
+        ("rate_limit: {rate: 5/s, key: ip}", '"ip" tells no clients apart: write client_ip, api_key, header:NAME'),
+        ("retry: 3", "3 is no retry: write a preset, or {max_attempts: 3} and the like"),
+        ("breaker: true", "true is neither a name nor a mapping: {} stands for the defaults"),
+        ("bulkhead: 5", "5 is neither a name nor a mapping"),
+        ("fallback: {static: {}}", "the steps of a fallback are a list: write [{static: …}]"),
+        ("retry: {max_retries: 3}", 'unknown key "max_retries" in retry of route "r": did you mean "max_attempts"?'),
+        ("breaker: {failure_threshold: 3}", 'did you mean "consecutive_failures"?'),
+        ("circuit_breaker: {}", 'did you mean "breaker"?'),
         ("rate_limit: {rate: 5/s, key: [ip]}", '"ip" tells no clients apart: write client_ip, api_key, header:NAME'),
         ("rate_limit: {rate: 5/s, cost: 6}", "`cost` 6 is more than the burst of 5: no request could ever pass"),
         ("rate_limit: {rate: 5/s, key: ['param:name']}", "GET /x/{id} has no parameter {name} for the key param:name"),
@@ -362,6 +369,42 @@ def test_an_entry_that_nobody_uses_is_a_doubt(tmp_path: Path) -> None:
         'warning: no route uses the breaker "ml"',
         'warning: no route uses the bulkhead "small"',
     ]
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        (
+            "retry: standard, breaker: {consecutive_failures: 6}",
+            "the 6 attempts of one request can be the 6 failures in a row that open the breaker",
+        ),
+        ("retry: {mode: shadow, enforce_percent: 5%}", "`enforce_percent` says nothing in `mode: shadow`"),
+        ("fallback: [{null_fields: a}, {null_fields: b}]", "what follows a step that always has an answer is never"),
+        ("fallback: [{upstream: api}]", '"api" is the upstream that has failed: `retry` asks it again'),
+    ],
+)
+def test_what_is_rarely_meant_is_a_doubt(tmp_path: Path, setting: str, expected: str) -> None:
+    (warning,) = load_text(tmp_path, with_route(setting)).warnings
+
+    assert expected in warning.message
+
+
+def test_fewer_attempts_than_failures_are_no_doubt(tmp_path: Path) -> None:
+    assert load_text(tmp_path, with_route("retry: fast, breaker: {}")).warnings == []
+
+
+def test_a_shared_pool_of_few_permits_lowers_the_least_of_its_own(tmp_path: Path) -> None:
+    text = "bulkheads: {w: {max_concurrent: 3, adaptive: true}}\n" + with_route("bulkhead: w")
+    bulkhead = load_text(tmp_path, text).config.routes[0].bulkhead
+
+    assert bulkhead is not None
+    assert bulkhead.min_concurrent == 3
+
+
+def test_a_mistake_in_a_shared_entry_is_told_once(tmp_path: Path) -> None:
+    text = "breakers: {b: {max_break_duration: 1s}}\n" + with_route("breaker: b")
+
+    assert len(problems_of(tmp_path, text)) == 1
 
 
 def test_an_upstream_that_only_a_fallback_uses_is_used(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -75,23 +74,7 @@ def test_connections_are_divided_and_nobody_is_left_without() -> None:
     assert [part.upstreams["api"].max_connections for part in parts] == [1, 1, 1]
 
 
-@given(WORKERS, st.integers(1, 1000), st.sampled_from([1.0, 60.0, 3600.0]))
-def test_rates_add_up_exactly(workers: int, count: int, period: float) -> None:
-    limit = RateLimitConfig(rate=Rate(count, period))
-    parts = [share.routes[0].rate_limit[0] for share in shares(config_with(limits=(limit,)), workers)]
-
-    assert sum(part.rate.count / part.rate.period for part in parts) == pytest.approx(count / period)
-    assert sum(part.burst or 0 for part in parts) == max(count, workers)
-
-
-def test_burst_never_falls_below_what_one_request_costs() -> None:
-    limit = RateLimitConfig(rate=Rate(10, 1.0), burst=6, cost=4)
-    parts = [share.routes[0].rate_limit[0] for share in shares(config_with(limits=(limit,)), 3)]
-
-    assert [part.burst for part in parts] == [4, 4, 4]
-
-
-def test_with_redis_rate_limits_stay_whole() -> None:
+def test_rate_limits_stay_whole_for_their_state_takes_the_part() -> None:
     limit = RateLimitConfig(rate=Rate(10, 1.0), burst=6)
     config = config_with(limits=(limit,), redis=RedisConfig(url=StoreUrl.parse("redis://127.0.0.1:6379")))
 
