@@ -14,9 +14,10 @@ from proxy import __version__
 from proxy.admin.breakers import BreakerStatus, ForcedState, breaker_status
 from proxy.admin.server import AdminServer, HealthServer
 from proxy.admin.view import Readiness, RouteView
-from proxy.config.effective import effective
+from proxy.config.effective import effective, policies_of
 from proxy.config.loader import Loaded
 from proxy.config.model import Config, RouteConfig, ServerConfig
+from proxy.config.policies import Policy
 from proxy.config.problems import ConfigError
 from proxy.config.watcher import FileWatcher
 from proxy.outbox import Outbox
@@ -335,7 +336,8 @@ def view_of(route: RouteConfig, in_flight: int, statistics: RouteStatistics) -> 
         name=route.name,
         match=route.match,
         upstream=route.upstream,
-        timeouts=route.timeout.model_dump(),
+        timeouts=route.timeout.model_dump(exclude=set(Policy.model_fields)),
+        policies=tuple(policies_of(route)),
         in_flight=in_flight,
         statistics=statistics,
     )

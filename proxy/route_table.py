@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
+from proxy.config.effective import extent_of, policies_of
 from proxy.config.model import Config, RouteConfig
 from proxy.config.policies import Policy, TimeoutConfig
-from proxy.config.policy_types import format_ratio
 from proxy.config.quantities import format_duration
 from proxy.routing import by_specificity
 from proxy.text_table import aligned
@@ -20,7 +20,14 @@ def route_table(config: Config) -> Iterator[str]:
 
 
 def _row(match: str, route: RouteConfig) -> tuple[str, ...]:
-    return match, route.name, route.upstream, _timeouts(route.timeout), _policies(route), route.rewrite or "-"
+    return (
+        match,
+        route.name,
+        route.upstream,
+        _timeouts(route.timeout),
+        ", ".join(policies_of(route)) or "-",
+        route.rewrite or "-",
+    )
 
 
 def _timeouts(timeout: TimeoutConfig) -> str:
@@ -29,18 +36,4 @@ def _timeouts(timeout: TimeoutConfig) -> str:
         for key in TimeoutConfig.model_fields
         if key not in Policy.model_fields and (seconds := getattr(timeout, key)) is not None
     ]
-    return (", ".join(limits) or "none") + _extent(timeout)
-
-
-def _policies(route: RouteConfig) -> str:
-    policies = [(name, getattr(route, name)) for name in ("fallback", "retry", "breaker", "bulkhead")]
-    present: list[tuple[str, Policy]] = [(f"rate_limit {limit.rate}", limit) for limit in route.rate_limit]
-    present += [(name, policy) for name, policy in policies if policy is not None]
-    return ", ".join(name + _extent(policy) for name, policy in present) or "-"
-
-
-def _extent(policy: Policy) -> str:
-    """How far the policy is in force, unless it is so for everybody."""
-    if policy.mode == "shadow":
-        return " (shadow)"
-    return "" if policy.enforce_percent == 1 else f" ({format_ratio(policy.enforce_percent)})"
+    return (", ".join(limits) or "none") + extent_of(timeout)

@@ -28,6 +28,8 @@ class RouteView:
     match: tuple[str, ...]
     upstream: str
     timeouts: Mapping[str, float | None]
+    policies: tuple[str, ...]
+    """A word or two each; which are in shadow, and for what share of the clients they hold."""
     in_flight: int
     statistics: RouteStatistics
 

@@ -11,6 +11,7 @@ from proxy.config.presets import BULKHEAD_PRESETS
 from proxy.config.quantities import format_duration
 from proxy.config.resolve_policies import Layer, PolicyResolver
 from proxy.config.scalar import quoted, shown
+from proxy.config.types import is_off
 
 _MAX_FILE = 1 << 20
 """Bytes of a file that is a fallback."""
@@ -74,6 +75,10 @@ def _settings(checked: Checked) -> Iterator[tuple[Loc, RouteSettings]]:
 
 
 def _shared(checked: Checked) -> Iterator[Finding]:
+    for key in ("breakers", "bulkheads"):
+        for name in getattr(checked.form, key) or {}:
+            if is_off(name):
+                yield (key, name), f"{quoted(name)} means that there is none: choose another name"
     for name, breaker in (checked.form.breakers or {}).items():
         yield from _breaker(("breakers", name), breaker)
     for name, bulkhead in (checked.form.bulkheads or {}).items():

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 SLACK: Final = 1e-5
-"""Seconds by which a request may be early: the sum of many intervals is not exact in floating point."""
+"""Seconds by which a request may be early at most: the sum of many intervals is not exact in floating point."""
 
 
 class Gcra:
@@ -23,7 +23,7 @@ class Gcra:
         self.increment = interval * cost
         # One request at a time must pass, even where many divide a burst among them: else it were no limit but a wall.
         self.tolerance = interval * max(burst, cost)
-        self.ceiling = self.tolerance + SLACK
+        self.ceiling = self.tolerance + min(SLACK, self.increment / 2)  # of a fast limit not a request more
         """The largest reset that a request may leave behind."""
 
     def remaining(self, reset: float) -> int:

@@ -12,6 +12,7 @@ import pytest
 
 from proxy import __version__
 from proxy.admin import listener
+from proxy.admin.breakers import BreakerStatus, ForcedState
 from proxy.admin.server import AdminServer, HealthServer
 from proxy.admin.view import Readiness, RouteView
 from proxy.config.addresses import ListenAddress
@@ -52,12 +53,23 @@ class View:
 
     async def routes(self) -> list[RouteView]:
         statistics = self.telemetry.route("search").statistics()
-        return [RouteView("search", ("GET /search",), "api", {"total": 15.0, "attempt": None}, 0, statistics)]
+        return [
+            RouteView("search", ("GET /search",), "api", {"total": 15.0, "attempt": None}, ("retry",), 0, statistics)
+        ]
 
     async def metrics(self) -> tuple[bytes, str]:
         self.scraped.set()
         body, content_type = self.telemetry.expose()
         return self.huge or body, content_type
+
+    async def breakers(self) -> list[BreakerStatus]:
+        return []
+
+    async def force_breaker(self, name: str, state: ForcedState, seconds: float) -> bool:
+        return False
+
+    async def release_breaker(self, name: str) -> bool:
+        return False
 
     async def reload(self) -> ReloadEvent:
         self.reloading.set()
