@@ -238,6 +238,7 @@ class App:
 
     def _in_force(self, config: Config) -> None:
         self._metrics.pools = self._edge.runtime.upstreams
+        self._metrics.has_redis = config.redis is not None
         self._metrics.server.client_connection_limit = config.server.limits.max_connections
         self._metrics.server.loaded(config.digest, time())
 

@@ -104,7 +104,8 @@ class Layers:
         def make(mode: Mode, inner: Handler) -> Handler:
             state = parts.states.get("rate_limit", name, mode, limits, lambda: self._new_limiter(limits))
             shared = self._shared_limits(name, limits, state)
-            return RateLimit(inner, name, limits, state, shared, mode=mode, clock=parts.clock, random=parts.random)
+            shown = name.replace("/", "-")
+            return RateLimit(inner, shown, limits, state, shared, mode=mode, clock=parts.clock, random=parts.random)
 
         return moded(limits[0], make, self._place)
 

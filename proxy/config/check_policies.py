@@ -15,6 +15,8 @@ from proxy.config.types import is_off
 
 _MAX_FILE = 1 << 20
 """Bytes of a file that is a fallback."""
+_LONGEST_BURST = 1e9
+"""Seconds until a burst is there again; more would not fit into what Redis counts in microseconds."""
 
 
 def find_policy_contradictions(checked: Checked) -> Iterator[Finding]:
@@ -29,6 +31,9 @@ def find_policy_contradictions(checked: Checked) -> Iterator[Finding]:
 
 def find_policy_doubts(checked: Checked) -> Iterator[Finding]:
     """What is allowed but is rarely meant."""
+    redis = checked.form.redis
+    if redis is not None and "url" not in redis.model_fields_set:
+        yield ("redis",), "without a `url` there is no Redis: limits hold for each instance alone"
     for key in ("breaker", "bulkhead"):
         entries: Mapping[str, Any] = getattr(checked.form, f"{key}s") or {}
         used = {form.use for _, settings in _settings(checked) if (form := getattr(settings, key)) is not None}
@@ -97,7 +102,7 @@ def _names(checked: Checked, path: Loc, settings: RouteSettings) -> Iterator[Fin
             where = (*path, key, "use") if checked.document.get((*path, key, "use")) else (*path, key)
             known = f"there are {', '.join(entries)}" if entries else "there are none"
             if (f"{key}s",) not in checked.unsound and (f"{key}s", form.use) not in checked.unsound:
-                yield where, f"{shown(form.use)} is not an entry of `{key}s`: {known}{more}"
+                yield where, f"{shown(checked.document.get(where))} is not an entry of `{key}s`: {known}{more}"
 
 
 # --- the effective policies of a route ------------------------------------------------------------------------------
@@ -169,6 +174,8 @@ def _rate_limit(
     burst = limit.rate.count if limit.burst is None else limit.burst
     if limit.cost > burst:
         yield where, f"`cost` {limit.cost} is more than the burst of {burst}: no request could ever pass"
+    if burst * limit.rate.period / limit.rate.count > _LONGEST_BURST:
+        yield where, f"a burst of {burst} at {limit.rate} is never there again: make it smaller, or the rate higher"
     for key in limit.key:
         missing = [match for match in matches if key.kind == "param" and f"{{{key.name}}}" not in match]
         if missing:
@@ -186,7 +193,8 @@ def _fallback(checked: Checked, path: Loc, settings: RouteSettings) -> Iterator[
         if step.upstream is not None and step.upstream not in checked.form.upstreams:
             if ("upstreams", step.upstream) not in checked.unsound:
                 known = ", ".join(checked.form.upstreams)
-                yield where, f"{quoted(step.upstream)} is not the name of an upstream: there are {known}"
+                name = shown(checked.document.get((*where, "upstream")))
+                yield where, f"{name} is not the name of an upstream: there are {known}"
         elif step.file is not None and (problem := _file_problem(checked, step.file.path)):
             yield where, problem
 

@@ -41,6 +41,7 @@ from proxy.config.types import (
     UpstreamUrl,
     UrlPath,
     empty_is_none,
+    read_count,
 )
 
 
@@ -98,7 +99,7 @@ class ServerConfig(Model):
     """`stdout`, `stderr`, `off` or a file's path."""
     slow_request: OffAble[Duration] = 5.0
     """A request that takes longer is logged as slow."""
-    workers: Annotated[Count, Field(le=64)] = 1
+    workers: Annotated[int, Field(ge=1, le=64), BeforeValidator(read_count)] = 1
     """Processes that share the data port; local limits are divided among them."""
 
 

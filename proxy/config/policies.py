@@ -20,7 +20,7 @@ from proxy.config.policy_types import (
     StoreUrl,
     one_or_several,
 )
-from proxy.config.types import Count, Duration, FilePath, Flag, HeaderName, HeaderValue, Name, OffAble
+from proxy.config.types import Count, Duration, FilePath, Flag, HeaderName, HeaderValue, Name, OffAble, read_count
 
 Criticality = Literal["critical", "default", "sheddable", "background"]
 
@@ -89,7 +89,7 @@ class BulkheadConfig(Policy):
     """How many exchanges may be with the upstream at a time, and how many may wait for that."""
 
     max_concurrent: Count = 10
-    max_queued: Annotated[int, Field(ge=0, le=1_000_000)] = 100
+    max_queued: Annotated[int, Field(ge=0, le=1_000_000), BeforeValidator(read_count)] = 100
     queue_timeout: Duration | None = None
     """None: the smaller of one second and half of what is left of the deadline."""
     adaptive: Flag = False

@@ -1,7 +1,7 @@
 """How the resilience policies may be written: short forms, presets, and names of shared ones."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -200,7 +200,7 @@ def _empty_is_none(value: object) -> object:
 class RedisForm(RedisSettings):
     """Where instances share state; an empty `url` means: they do not."""
 
-    url: Annotated[StoreUrl | None, BeforeValidator(lambda value: value or None, json_schema_input_type=StoreUrl)] = (
+    url: Annotated[StoreUrl | None, BeforeValidator(_empty_is_none, json_schema_input_type=StoreUrl | Literal[""])] = (
         None
     )
 
@@ -210,5 +210,5 @@ def _url_short_form(value: object) -> object:
 
 
 RedisSection = OffAble[
-    Annotated[RedisForm, BeforeValidator(_url_short_form, json_schema_input_type=RedisForm | StoreUrl)]
+    Annotated[RedisForm, BeforeValidator(_url_short_form, json_schema_input_type=RedisForm | StoreUrl | Literal[""])]
 ]

@@ -11,7 +11,7 @@ from proxy.config.addresses import check_host
 from proxy.config.environment import Expanded
 from proxy.config.quantities import format_duration, parse_duration
 from proxy.config.scalar import Scalar, shown
-from proxy.config.types import MASK, Matching, is_off, reveals
+from proxy.config.types import MASK, Matching, is_off, read_count, reveals
 
 
 def one_or_several(value: object) -> object:
@@ -181,7 +181,7 @@ RetryCause = Annotated[
 ]
 """A status, or `connect` (no connection), `reset` (it broke before the answer was complete), `timeout`."""
 MethodName = Annotated[str, Matching("[A-Z]{1,20}", "a method", "POST")]
-StatusCode = Annotated[int, Field(ge=200, le=599)]
+StatusCode = Annotated[int, Field(ge=200, le=599), BeforeValidator(read_count)]
 FieldName = Annotated[str, Field(min_length=1, max_length=128)]
 """A member of a JSON object."""
 
@@ -279,9 +279,7 @@ class StoreUrl(Scalar):
 
 
 def _node(text: str, default_port: int) -> tuple[str, int]:
-    match = re.fullmatch(
-        r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[^\[\]:]+))(?::(?P<port>[0-9]{1,5}))?", text, re.ASCII
-    )
+    match = _NODE.fullmatch(text)
     port = int(match["port"] or default_port) if match else 0
     if match is None or not 0 < port < 65_536:
         raise ValueError(f"this is not the URL of a Redis server: {_STORE_HELP}")

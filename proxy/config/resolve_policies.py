@@ -1,6 +1,7 @@
 """A route's resilience policies: its own keys over those of `defaults`, over presets, profile and shared entries."""
 
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,9 +57,9 @@ class _Merged:
             self.values[key] = value
             self.origins[key] = origin
 
-    def clear(self) -> None:
-        self.values.clear()
-        self.origins.clear()
+    def clear(self, keep: AbstractSet[str] = frozenset()) -> None:
+        self.values = {key: value for key, value in self.values.items() if key in keep}
+        self.origins = {key: origin for key, origin in self.origins.items() if key in keep}
 
 
 class PolicyResolver:
@@ -163,14 +164,14 @@ class PolicyResolver:
                 merged.clear()
                 name = None
             elif use is not None:
-                merged.clear()
                 name = use
+                entry = written(shared[use])
+                merged.clear(keep=_MODE_KEYS - entry.keys())  # who shadows by the defaults shadows what is shared, too
                 merged.put(base, base_origin)
-                line = self._document.key_mark((f"{key}s", use)).line
-                merged.put(written(shared[use]), f"{key}s.{use}, line {line}")
+                merged.put(entry, f"{key}s.{use}, line {self._document.key_mark((f'{key}s', use)).line}")
                 self._lay_values(merged, layer, key, values)
             elif name is not None and name != route and not values.keys() <= _MODE_KEYS:
-                merged.clear()  # own numbers instead of the shared entry that the defaults name
+                merged.clear(keep=_MODE_KEYS)  # own numbers instead of the shared entry that the defaults name
                 name = route
                 merged.put(base, base_origin)
                 self._lay_values(merged, layer, key, values)

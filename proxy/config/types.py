@@ -51,6 +51,7 @@ __all__ = [
     "UrlPath",
     "empty_is_none",
     "is_off",
+    "read_count",
 ]
 
 T = TypeVar("T")
@@ -85,7 +86,8 @@ OffAble = Annotated[T | None, BeforeValidator(_off_to_none), WrapSerializer(_pri
 """A value, or None when the file says `off`, `none` or false."""
 
 
-def _read_count(value: object) -> object:
+def read_count(value: object) -> object:
+    """A whole number of the environment as such; comes last in a field's metadata, after its range."""
     if isinstance(value, Expanded) and re.fullmatch("[0-9]{1,18}", value, re.ASCII):
         return int(value)
     return value
@@ -95,7 +97,7 @@ def _read_flag(value: object) -> object:
     return {"true": True, "false": False}.get(value, value) if isinstance(value, Expanded) else value
 
 
-Count = Annotated[int, Field(ge=1, le=1_000_000), BeforeValidator(_read_count)]
+Count = Annotated[int, Field(ge=1, le=1_000_000), BeforeValidator(read_count)]
 """A whole number from 1."""
 Flag = Annotated[bool, BeforeValidator(_read_flag)]
 """`true` or `false`."""

@@ -21,7 +21,7 @@ Run = Callable[[Script, Sequence[bytes], Sequence[bytes | int | str]], Awaitable
 
 
 class Instances:
-    """Registers this instance, called `name`, in the sorted set `key`; `known` is how many there are as far as we know."""
+    """Registers this instance, called `name`, in the sorted set `key`; `known` is how many there are at least."""
 
     def __init__(self, run: Run, key: bytes, name: bytes, known: int = 1) -> None:
         self._run = run

@@ -13,13 +13,18 @@ from proxy.telemetry import metrics as declared
 from proxy.telemetry.exposition import head_of, series_of
 
 Values = dict[str, dict[str, float]]
-"""By name of the family (of a counter without `_total`) and by series: its name and labels as they are written."""
+"""By name of the family (of a counter with `_total`) and by series: its name and labels as they are written."""
 Changes = dict[str, dict[str, float | None]]
 """What is new; None: the series is gone."""
 
 
 def _names(*families: declared.Family) -> frozenset[str]:
-    return frozenset(family.name.removesuffix("_total") for family in families)
+    return frozenset(family.name for family in families)
+
+
+def _name(metric: Metric) -> str:
+    """As it is declared: prometheus_client leaves out the `_total`, and a gauge may have the name without it."""
+    return f"{metric.name}_total" if metric.type == "counter" else str(metric.name)
 
 
 _OWN = _names(
@@ -35,7 +40,7 @@ _OWN = _names(
 """Of the whole: the supervisor alone knows."""
 _LARGEST = _names(declared.LOOP_LAG_MAX, declared.SHED_LEVEL, declared.BREAKER_STATE, declared.REDIS_INSTANCES)
 _SMALLEST = _names(declared.ENDPOINT_HEALTHY, declared.REDIS_UP)
-_CPU = "process_cpu_seconds"
+_CPU = "process_cpu_seconds_total"
 _OF_PROCESSES = (_CPU, "process_resident_memory_bytes", "process_virtual_memory_bytes", "process_open_fds")
 """Families of prometheus_client that are the same for each process and can be added up."""
 _LASTING = _names(*(family for family in declared.FAMILIES if family.kind != "gauge")) | {_CPU}
@@ -44,13 +49,13 @@ _LASTING = _names(*(family for family in declared.FAMILIES if family.kind != "ga
 
 def values_of(metrics: Iterable[Metric]) -> Values:
     """The present values of a process."""
-    return {metric.name: {series_of(sample): sample.value for sample in metric.samples} for metric in metrics}
+    return {_name(metric): {series_of(sample): sample.value for sample in metric.samples} for metric in metrics}
 
 
 def process_values(pid: int) -> Values:
     """CPU time, memory and file descriptors of another process; nothing where it cannot be looked at."""
     metrics = ProcessCollector(pid=lambda: pid, registry=None).collect()
-    return values_of(metric for metric in metrics if metric.name in _OF_PROCESSES)
+    return values_of(metric for metric in metrics if _name(metric) in _OF_PROCESSES)
 
 
 def changes(before: Values, now: Values) -> Changes:
@@ -89,10 +94,10 @@ def render_merged(own: Iterable[Metric], others: Sequence[Values]) -> bytes:
     """The text of `own`, the metrics of this process, put together with the values of the others."""
     lines: list[str] = []
     for metric in own:
-        mine = values_of([metric])[metric.name]
-        parts = [mine] if metric.name in _OWN else [mine, *(other.get(metric.name, {}) for other in others)]
+        ((name, mine),) = values_of([metric]).items()
+        parts = [mine] if name in _OWN else [mine, *(other.get(name, {}) for other in others)]
         lines.append(head_of(metric))
-        lines += [f"{series} {value}\n" for series, value in _combined(parts, _rule(metric.name)).items()]
+        lines += [f"{series} {value}\n" for series, value in _combined(parts, _rule(name)).items()]
     return "".join(lines).encode()
 
 

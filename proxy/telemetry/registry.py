@@ -90,6 +90,8 @@ class Metrics:
         self._upstreams: dict[str, UpstreamMetrics] = {}
         self.states: States = NoStates()
         """What the policies remember."""
+        self.has_redis = True
+        """Whether the configuration in force has one."""
         self._redis: RedisMetrics | None = None
         self._bulkhead_waits: dict[str, Histogram] = {}
         self._logs: list[DropCounter] = []
@@ -161,7 +163,7 @@ class Metrics:
         yield _histogram(declared.BULKHEAD_WAIT, [((name,), waits) for name, waits in self._bulkhead_waits.items()])
 
     def _collect_redis(self) -> Iterator[Metric]:
-        redis = [] if self._redis is None else [self._redis]
+        redis = [] if self._redis is None or not self.has_redis else [self._redis]
         yield _metric(declared.REDIS_COMMANDS, [(values, n) for each in redis for values, n in each.commands.items()])
         yield _histogram(declared.REDIS_DURATION, [((), each.duration) for each in redis])
         yield _metric(declared.REDIS_UP, [((), int(each.up)) for each in redis])

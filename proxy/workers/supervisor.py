@@ -242,7 +242,7 @@ class Supervisor:
         self._forced[name] = _Forced(state, monotonic() + seconds)
         known = any((await self._command("force_breaker", name=name, state=state, seconds=seconds)).values())
         if not known:
-            del self._forced[name]
+            self._forced.pop(name, None)  # a release may have come in between
         return known
 
     async def release_breaker(self, name: str) -> bool:

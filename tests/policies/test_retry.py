@@ -283,6 +283,18 @@ async def test_budget_of_the_route_bounds_all_exchanges_together() -> None:
     assert words(exchanges[-1]) == ["budget_exhausted"]
 
 
+async def test_budget_grows_with_first_attempts_and_not_with_those_of_a_caller_that_retries() -> None:
+    bench = Bench(Response(200, []), budget=0.5)
+    again = make_exchange()
+    again.received_attempt = 2
+
+    for _ in range(80):
+        await bench.ask()
+        await bench.layer.handle(again)
+
+    assert bench.state.budget.available(bench.clock()) == 40
+
+
 async def test_retry_is_counted_before_its_wait() -> None:
     bench = Bench(ConnectionTerminated(), Response(200, []))
     spent: list[int] = []

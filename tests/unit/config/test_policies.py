@@ -141,7 +141,8 @@ def test_a_list_on_the_route_replaces_that_of_the_defaults(tmp_path: Path) -> No
         ("breaker: ml", "breaker: {consecutive_failures: 7}", ("r", 7, "enforce")),
         ("breaker: {consecutive_failures: 7}", "breaker: ml", ("ml", 3, "enforce")),
         ("breaker: {consecutive_failures: 7}", "breaker: {slow_call: 1s}", ("r", 7, "enforce")),
-        ("breaker: {mode: shadow}", "breaker: {use: ml, enforce_percent: 5%}", ("ml", 3, "enforce")),
+        ("breaker: {mode: shadow}", "breaker: ml", ("ml", 3, "shadow")),
+        ("breaker: {mode: shadow}", "breaker: {use: ml, mode: enforce}", ("ml", 3, "enforce")),
         ("retry: none", "breaker: {use: ml, mode: shadow}", ("ml", 3, "shadow")),
     ],
 )
@@ -235,6 +236,12 @@ def test_addresses_of_redis(tmp_path: Path, text: str, expected: StoreUrl) -> No
     assert redis == RedisConfig(url=expected)
 
 
+def test_redis_without_an_address_is_a_doubt(tmp_path: Path) -> None:
+    (warning,) = load_text(tmp_path, f"redis: {{prefix: x}}\n{UPSTREAMS}{ROUTES}").warnings
+
+    assert "without a `url` there is no Redis" in warning.message
+
+
 @pytest.mark.parametrize("setting", ["redis: off", "redis: {url: '${NO:-}'}", "redis: ''", "redis: {timeout: 5ms}"])
 def test_without_an_address_there_is_no_redis(tmp_path: Path, setting: str) -> None:
     assert load_text(tmp_path, f"{setting}\n{UPSTREAMS}{ROUTES}").config.redis is None
@@ -295,6 +302,7 @@ def test_a_password_never_prints_and_counts_for_the_digest(tmp_path: Path) -> No
         ("circuit_breaker: {}", 'did you mean "breaker"?'),
         ("rate_limit: {rate: 5/s, key: [ip]}", '"ip" tells no clients apart: write client_ip, api_key, header:NAME'),
         ("rate_limit: {rate: 5/s, cost: 6}", "`cost` 6 is more than the burst of 5: no request could ever pass"),
+        ("rate_limit: {rate: 1/365d, burst: 1000}", "a burst of 1000 at 1/365d is never there again"),
         ("rate_limit: {rate: 5/s, key: ['param:name']}", "GET /x/{id} has no parameter {name} for the key param:name"),
         ("fallback: [stale]", "`stale` is not available in this version"),
         ("fallback: []", "must not be empty"),
