@@ -152,7 +152,7 @@ def test_policies_have_what_the_document_says() -> None:
     items, failing, alone = config.routes
 
     assert items.bulkhead is not None
-    assert (items.bulkhead.max_concurrent, items.bulkhead.max_queued) == (12, 5)
+    assert (items.bulkhead.max_concurrent, items.bulkhead.max_queued) == (10, 5)
     assert items.bulkhead.queue_timeout == overload_report.QUEUE_WAIT
     assert [route.breaker is not None for route in (items, failing, alone)] == [True, True, False]
     assert all(route.retry is not None and route.timeout.total == 1 for route in config.routes)

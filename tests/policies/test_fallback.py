@@ -107,9 +107,10 @@ async def test_refusals_of_ours_and_errors_of_the_upstream_are_replaced(error: P
     assert exchange.error is None
 
 
+@pytest.mark.parametrize("body", [b"failed", PiecewiseBody(b"failed")], ids=["in-memory", "streamed"])
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
-async def test_failures_of_the_upstream_are_replaced_and_closed(status: int) -> None:
-    failed, closed = closable(status)
+async def test_failures_of_the_upstream_are_replaced_and_closed(status: int, body: bytes | PiecewiseBody) -> None:
+    failed, closed = closable(status, body=body)
     exchange = make_exchange()
 
     response = await Setting(ScriptedHandler(failed)).answer(exchange)
@@ -271,6 +272,50 @@ async def test_deadline_that_a_failed_event_stream_has_lifted_holds_for_what_rep
 
     assert exchange.attempt_deadline == setting.clock.now + 1
     assert (response.status, exchange.deadline) == ((200, setting.clock.now + 1) if answers else (503, None))
+
+
+async def test_deadline_that_an_event_stream_has_lifted_before_an_error_holds_for_what_replaces_it() -> None:
+    async def lift_and_fail(exchange: Exchange) -> Response:
+        exchange.deadline = None
+        raise DeadlineExceeded
+
+    other = ScriptedHandler(Response(200, []))
+    setting = Setting(ScriptedHandler(lift_and_fail), {"upstream": "b"}, upstreams={"b": other})
+    exchange = make_exchange()
+    exchange.deadline = setting.clock.now + 1
+
+    await setting.answer(exchange)
+
+    assert exchange.attempt_deadline == setting.clock.now + 1
+
+
+async def test_deadline_that_one_other_upstream_has_lifted_holds_for_the_next() -> None:
+    async def stream(exchange: Exchange) -> Response:
+        exchange.deadline = None
+        return Response(500, [(b"Content-Type", b"text/event-stream")])
+
+    last = ScriptedHandler(Response(200, []))
+    upstreams = {"b": ScriptedHandler(stream), "c": last}
+    setting = Setting(ScriptedHandler(BreakerOpen()), {"upstream": "b"}, {"upstream": "c"}, upstreams=upstreams)
+    exchange = make_exchange()
+    exchange.deadline = setting.clock.now + 1
+
+    await setting.answer(exchange)
+
+    assert exchange.attempt_deadline == setting.clock.now + 1
+
+
+async def test_failure_in_memory_holds_nothing_while_the_steps_are_tried() -> None:
+    failed, closed = closable(503)
+
+    async def look(_exchange: Exchange) -> Response:
+        assert closed == [503]
+        return Response(500, [])
+
+    setting = Setting(ScriptedHandler(failed), {"upstream": "b"}, upstreams={"b": ScriptedHandler(look)})
+
+    assert await setting.answer() is failed
+    assert failed.body == b"failed"
 
 
 async def test_failed_response_is_closed_when_the_client_leaves_during_a_step() -> None:

@@ -57,6 +57,19 @@ def test_limit_shrinks_with_the_latency() -> None:
     assert after == pytest.approx(0.8 * before + 0.2 * (before * 0.5 + 4), rel=0.01)
 
 
+def test_first_ten_windows_say_together_what_is_usual() -> None:
+    upstream = Upstream()
+    latencies = [0.1 + 0.01 * number for number in range(10)]
+
+    for seconds in latencies:
+        upstream.window(seconds, in_flight=1)
+    mean = upstream.gradient.usual
+    upstream.window(0.1, in_flight=1)
+
+    assert mean == pytest.approx(sum(latencies) / 10)
+    assert upstream.gradient.usual == pytest.approx(mean, rel=0.01)
+
+
 def test_one_window_takes_no_more_than_a_tenth() -> None:
     upstream = Upstream()
     upstream.windows(50)
