@@ -32,7 +32,7 @@ from proxy.telemetry.instruments import RouteMetrics
 from tests.support.clock import ManualClock
 from tests.support.exchange import PiecewiseBody, ScriptedHandler, make_exchange
 
-NO_UPSTREAMS: dict[str, Handler] = {}
+NO_UPSTREAMS: Mapping[str, Handler] = {}
 NULL = {"static": {"body": {"prediction": None, "degraded": True}}}
 
 
@@ -44,7 +44,7 @@ class Setting:
         inner: Handler,
         *steps: dict[str, Any],
         mode: Mode = "enforce",
-        upstreams: dict[str, Handler] | None = None,
+        upstreams: Mapping[str, Handler] | None = None,
         **config: Any,
     ) -> None:
         self.metrics = RouteMetrics("test")
