@@ -186,7 +186,10 @@ class Connection(RequestHandler):
         self._upgraded = upgraded and not self.boundary.is_final
         self._message_tail = tail
         if is_idle:
-            self._expect_rest_of_head(bool(data) and not messages)
+            if messages:
+                self._heard = messages[-1][1] is EMPTY_PAYLOAD and not (upgraded or data.endswith(b"\n"))
+            else:
+                self._expect_rest_of_head(bool(data))
             return
         # What comes while we are busy and is not body is the next request, perhaps only part of it.
         body = self.body
