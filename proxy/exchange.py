@@ -104,6 +104,14 @@ class Tunnel(Protocol):
         ...
 
 
+class Gate(Protocol):
+    """Something that lets attempts pass for the time being."""
+
+    def confirm(self, exchange: "Exchange") -> None:
+        """Whether it still does. Raises ProxyError when it does not."""
+        ...
+
+
 _NOTHING: frozenset[bytes] = frozenset()
 
 
@@ -182,6 +190,10 @@ class Exchange:
     """Number of the current attempt, from 1; 0 before the first."""
     attempt_started: float = 0.0
     """When the current attempt went to the upstream, permit in hand; 0 while it has not."""
+    gate: "Gate | None" = None
+    """The breaker that let the current attempt pass; whoever waits asks it once more before going on."""
+    ticket: int = 0
+    """What the breaker has given for the current attempt."""
     share: float | None = None
     """Where this client stands in [0, 1) on this route: `enforce_percent` holds for those below it."""
     store_seconds: float = 0.0

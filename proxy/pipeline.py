@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from proxy.config.model import RouteConfig
 from proxy.exchange import Exchange, Handler, Response
 from proxy.layers import Layers, Parts
+from proxy.policies.body_first import BodyFirst
 from proxy.policies.enforcement import Layer
 from proxy.policies.timeout import Total
 from proxy.protocol.request_checks import METHODS
@@ -29,6 +30,8 @@ def build_handler(route: RouteConfig, parts: Parts) -> Handler:
         make.fallback(),
         # One deadline for all attempts and all waiting between them.
         Total,
+        # Before there is anything that a slow client could hold: a probe, a permit.
+        BodyFirst if route.breaker or route.bulkhead else None,
         # Re-runs only what is below, so each attempt asks the breaker and the bulkhead anew.
         make.retry(),
         # Outside the bulkhead: what is refused here takes no permit, and a full bulkhead is no failure of the upstream.

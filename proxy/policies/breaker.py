@@ -4,20 +4,16 @@ from collections.abc import Callable
 from typing import Final
 
 from proxy.config.policy_types import Mode
-from proxy.errors import BreakerOpen, ConnectionTimeout, DnsTimeout, ProxyError, Source, UpstreamTimeout
+from proxy.errors import BreakerOpen, ProxyError
 from proxy.exchange import Body, Exchange, Handler, Response
+from proxy.policies.outcome import FIRST_FAILURE_STATUS, is_upstream_failure
 from proxy.protocol.headers import is_event_stream
 from proxy.resilience.breaker import Breaker
 from proxy.telemetry.events import Decision
 
-_FIRST_FAILURE_STATUS: Final = 500
 _DETAIL: Final = "The service behind this route has failed too often and is left alone for a while."
 _REFUSED: Final = Decision("breaker", "open")
 _WOULD_REFUSE: Final = Decision("breaker", "open", mode="shadow")
-_ROUNDING: Final = 0.001
-"""Seconds by which the time of an attempt may come out shorter than its limit."""
-_EARLY: Final = 0.01
-"""Seconds before its deadline from which a wait that ends has ended because of it."""
 
 
 class CircuitBreaker:
@@ -34,20 +30,26 @@ class CircuitBreaker:
     async def handle(self, exchange: Exchange) -> Response:
         """Make the attempt. Raises BreakerOpen before anything is waited for."""
         breaker = self._breaker
-        ticket = breaker.ticket or self._ask(exchange)
+        exchange.gate, exchange.ticket = self, breaker.ticket or self._ask(exchange)
         exchange.attempt_started = 0.0
         try:
             response = await self._inner.handle(exchange)
         except BaseException as error:
-            self._failed(exchange, ticket, error)
+            self._failed(exchange, exchange.ticket, error)
             raise
-        body, failed = response.body, response.status >= _FIRST_FAILURE_STATUS
+        ticket = exchange.ticket
+        body, failed = response.body, response.status >= FIRST_FAILURE_STATUS
         if failed or isinstance(body, bytes) or is_event_stream(response.headers):
             now, started = self._clock(), exchange.attempt_started
             breaker.record(ticket, now, now - started if started else 0.0, failed=failed)
         elif ticket:
             self._begun(exchange, ticket, response, body)
         return response
+
+    def confirm(self, exchange: Exchange) -> None:
+        """Ask again after a wait: the breaker may have opened meanwhile. Raises BreakerOpen."""
+        if exchange.ticket and not self._breaker.counts(exchange.ticket):
+            exchange.ticket = self._breaker.ticket or self._ask(exchange)
 
     def _ask(self, exchange: Exchange) -> int:
         """The ticket, 0 in shadow where there is none. Raises BreakerOpen."""
@@ -116,30 +118,3 @@ class _WatchedBody:
             self._breaker.record(self._ticket, now, self._seconds, failed=failed)
         else:
             self._breaker.give_back(self._ticket)
-
-
-def is_upstream_failure(error: BaseException, exchange: Exchange, now: float) -> bool:
-    """Whether an attempt that ended so counts against the upstream.
-
-    Our own refusals, the client's faults and cancellations do not. A limit on the whole attempt does only where the
-    attempt had enough time, so that callers with tiny deadlines cannot open the breaker.
-    """
-    if not isinstance(error, ProxyError) or error.source is not Source.UPSTREAM:
-        return False
-    if isinstance(error, UpstreamTimeout):
-        return error.kind not in ("total", "attempt") or _had_its_time(exchange)
-    if isinstance(error, ConnectionTimeout | DnsTimeout):
-        deadline = exchange.attempt_deadline
-        # Before the deadline it was the upstream's own connect_timeout that passed.
-        return deadline is None or now < deadline - _EARLY or _had_its_time(exchange)
-    return True
-
-
-def _had_its_time(exchange: Exchange) -> bool:
-    """Whether the attempt had the time that its route gives to one, or at least half of the route's total."""
-    deadline, limits = exchange.attempt_deadline, exchange.timeout
-    if deadline is None:
-        return False
-    given = deadline - exchange.attempt_started + _ROUNDING
-    own, total = limits.attempt, limits.total
-    return (own is not None and given >= own) or (total is not None and given >= total / 2)

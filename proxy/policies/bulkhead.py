@@ -7,7 +7,7 @@ from typing import Final, Literal
 from proxy.config.policy_types import Mode
 from proxy.errors import BulkheadFull, ConnectionTimeout, DeadlineExceeded, UpstreamTimeout
 from proxy.exchange import Exchange, Handler, Response
-from proxy.policies.breaker import is_upstream_failure
+from proxy.policies.outcome import FIRST_FAILURE_STATUS, is_upstream_failure
 from proxy.resilience.permits import Permits
 from proxy.telemetry.events import Decision
 from proxy.telemetry.instruments import Histogram
@@ -26,7 +26,6 @@ _DETAILS: Final[dict[Refusal, str]] = {
 _LONGEST_ADVICE: Final = 30.0
 _JITTER: Final = 3.0
 """Seconds over which those who were refused together come back."""
-_FIRST_FAILURE_STATUS: Final = 500
 
 
 class Bulkhead:
@@ -61,9 +60,12 @@ class Bulkhead:
         if self._is_shadow:
             return await self._count(exchange)
         permits = self._permits
-        if not permits.try_acquire():
+        has_waited = not permits.try_acquire()
+        if has_waited:
             await self._wait(exchange)
         try:
+            if has_waited and exchange.gate is not None:
+                exchange.gate.confirm(exchange)
             response = await (
                 self._inner.handle(exchange) if permits.gradient is None else self._measure(exchange, permits.in_use)
             )
@@ -123,7 +125,7 @@ class Bulkhead:
             if is_upstream_failure(error, exchange, now):
                 self._permits.record(now - exchange.attempt_started, in_flight, now, dropped=True)
             raise
-        if response.status < _FIRST_FAILURE_STATUS:
+        if response.status < FIRST_FAILURE_STATUS:
             now = self._clock()
             self._permits.record(now - exchange.attempt_started, in_flight, now)
         return response

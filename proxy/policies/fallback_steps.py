@@ -10,11 +10,11 @@ from typing import Any, Final, Protocol
 from proxy.config.policies import FallbackConfig, FallbackStep, FileFallback, StaticFallback
 from proxy.errors import InternalError, ProxyError, Source
 from proxy.exchange import Exchange, Handler, Response
+from proxy.policies.outcome import FIRST_FAILURE_STATUS
 from proxy.policies.timeout import Attempt, Total
 
 MAX_FILE: Final = 1024 * 1024
 """Bytes of a file that a fallback may answer with: it is kept in memory."""
-_FIRST_FAILURE_STATUS: Final = 500
 _JSON: Final = "application/json"
 _TEXT: Final = "text/plain; charset=utf-8"
 _CONTENT_TYPES: Final[Mapping[str, str]] = {
@@ -130,7 +130,7 @@ class OtherUpstream:
             if not is_failure(error):
                 raise
         else:
-            if response.status < _FIRST_FAILURE_STATUS:
+            if response.status < FIRST_FAILURE_STATUS:
                 return response
             response.close()
         before.restore(exchange)

@@ -161,6 +161,10 @@ class Breaker:
             return 0
         return self._lend(now, deadline)
 
+    def counts(self, ticket: int) -> bool:
+        """Whether an attempt with this ticket is still one that may be made."""
+        return ticket == self._counting
+
     def retry_after(self, now: float) -> float:
         """Seconds until it is worth asking again, more than 0: for those who were not admitted at `now`."""
         return PROBE_PAUSE if self._state == "half_open" else self._until - now
