@@ -96,3 +96,11 @@ def test_client_that_rules_json_out_gets_one_line_of_text(accept: str) -> None:
     assert body == b"502 Bad Gateway\n"
     assert fields[b"Content-Type"] == b"text/plain; charset=utf-8"
     assert fields[b"Content-Length"] == b"16"
+
+
+def test_problem_as_text_says_when_to_come_back() -> None:
+    fields, body = respond(ConnectionLimitReached(retry_after=1.2), "application/json;q=0")
+
+    assert body == b"503 Upstream Connection Limit Reached\n"
+    assert fields[b"Retry-After"] == b"2"
+    assert fields[b"Content-Length"] == b"%d" % len(body)
