@@ -4,7 +4,7 @@ State belongs to a kind of policy, a name (of the route, or of the shared entry)
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 
 class State(Protocol):
@@ -37,25 +37,24 @@ class StateRegistry:
     def get(self, kind: str, name: str, mode: str, config: Any, make: Callable[[], S]) -> S:
         """The state of that kind and name, adapted to `config`; made when there is none."""
         key = (kind, name, mode)
-        state: Any = self._used.get(key)
-        if state is not None:
-            return state  # type: ignore[no-any-return]  # one kind has one class
+        if key not in self._used:
+            self._used[key] = self._adapted(key, config, make)
+        return cast("S", self._used[key])  # one kind has one class
+
+    def _adapted(self, key: Key, config: Any, make: Callable[[], State]) -> State:
         state = self._states.get(key)
-        label = f"{kind} {name}" + (" (shadow)" if mode == "shadow" else "")
         if state is None:
             state = make()
             if self._states:
-                self._changes.append(f"{label}: new")
+                self._changes.append(f"{_label(key)}: new")
         elif change := state.reconfigure(config, self._clock()):
-            self._changes.append(f"{label}: {change}")
-        self._used[key] = state
-        return state  # type: ignore[no-any-return]
+            self._changes.append(f"{_label(key)}: {change}")
+        return state
 
     def commit(self) -> list[str]:
         """The configuration is in force: forget what it does not use. All changes, a line each."""
         gone = self._states.keys() - self._used.keys()
-        for kind, name, mode in sorted(gone):
-            self._changes.append(f"{kind} {name}{' (shadow)' if mode == 'shadow' else ''}: dropped")
+        self._changes += [f"{_label(key)}: dropped" for key in sorted(gone)]
         self._states = self._used
         return self._changes
 
@@ -64,3 +63,9 @@ class StateRegistry:
         for (each, name, mode), state in self._states.items():
             if each == kind:
                 yield name, mode, state
+
+
+def _label(key: Key) -> str:
+    """The state's name in the report of a reload."""
+    kind, name, mode = key
+    return f"{kind} {name}" + (" (shadow)" if mode == "shadow" else "")
