@@ -269,6 +269,17 @@ class CoolingDown(ProxyError):
     policy = "retry"
 
 
+class NotCached(ProxyError):
+    """The client wants a stored response or none (only-if-cached), and there is none (RFC 9111 section 5.2.1.7)."""
+
+    status = 504
+    title = "Not Cached"
+    slug = "not-cached"
+    token = "http_request_denied"
+    source = Source.CLIENT
+    policy = "cache"
+
+
 class LoopDetected(ProxyError):
     """The request has passed through this proxy before."""
 

@@ -9,6 +9,7 @@ from typing import Annotated, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from proxy.config.base import Model
+from proxy.config.caching import CacheConfig, CacheStoreConfig, InvalidateConfig
 from proxy.config.policies import (
     Criticality,
     FallbackConfig,
@@ -195,6 +196,8 @@ class RouteConfig(Model):
     criticality: Criticality = "default"
     rate_limit: tuple[RateLimitConfig, ...] = ()
     fallback: FallbackConfig | None = None
+    cache: CacheConfig | None = None
+    invalidate: InvalidateConfig | None = None
     retry: RetryConfig | None = None
     breaker: NamedBreaker | None = None
     bulkhead: NamedBulkhead | None = None
@@ -206,6 +209,7 @@ class Config(Model):
     profile: ProfileName | None = None
     server: ServerConfig = ServerConfig()
     redis: RedisConfig | None = None
+    cache: CacheStoreConfig = CacheStoreConfig()
     upstreams: dict[Name, UpstreamConfig]
     routes: tuple[RouteConfig, ...]
     digest: str

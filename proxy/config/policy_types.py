@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 from urllib.parse import unquote
 
 from pydantic import BeforeValidator, Field, PlainSerializer, SerializationInfo, WithJsonSchema
@@ -184,6 +184,17 @@ MethodName = Annotated[str, Matching("[A-Z]{1,20}", "a method", "POST")]
 StatusCode = Annotated[int, Field(ge=200, le=599), BeforeValidator(read_count)]
 FieldName = Annotated[str, Field(min_length=1, max_length=128)]
 """A member of a JSON object."""
+
+# --- cache ----------------------------------------------------------------------------------------------------------
+
+QueryName = Annotated[str, Matching("[A-Za-z0-9_.~:\\[\\]-]{1,64}", "a query parameter", "suburb")]
+_TEMPLATE: Final = "[!-~]{1,256}"
+KeyTemplate = Annotated[str, Matching(_TEMPLATE, "a key", "property:{id}")]
+"""Text with `{parameters}` of the match, `{query.NAME}`, `{user}` and `{hash}`."""
+TagTemplate = Annotated[str, Matching(_TEMPLATE, "a tag", "property:{id}")]
+"""Words with `:` between them, and `{parameters}` of the match."""
+TagPattern = Annotated[str, Matching(_TEMPLATE, "a tag", "properties:list:*")]
+"""A tag; with `:*` at its end, all below it as well."""
 
 # --- Redis ----------------------------------------------------------------------------------------------------------
 

@@ -71,6 +71,49 @@ FALLBACKS = Family("proxy_fallbacks_total", "counter", ("route", "step"), "Failu
 SHED = Family("proxy_shed_total", "counter", ("criticality",), "Requests refused because the process was overloaded.")
 SHED_LEVEL = Family("proxy_shed_level", "gauge", (), "How much is shed now, from 0 to 1.")
 
+# --- cache ----------------------------------------------------------------------------------------------------------
+
+CACHE_REQUESTS = Family(
+    "proxy_cache_requests_total",
+    "counter",
+    ("route", "mode", "outcome"),
+    "Requests by what the cache did: hit, stale, revalidated, miss or bypass.",
+)
+CACHE_BYPASSES = Family(
+    "proxy_cache_bypasses_total", "counter", ("route", "reason"), "Requests that were not looked up, by reason."
+)
+CACHE_REFUSALS = Family(
+    "proxy_cache_not_stored_total", "counter", ("route", "reason"), "Responses that were not stored, by reason."
+)
+CACHE_COLLAPSED = Family(
+    "proxy_cache_collapsed_total", "counter", ("route",), "Requests answered by a fill that another one had begun."
+)
+CACHE_FILLS = Family(
+    "proxy_cache_fills_total", "counter", ("route", "kind", "outcome"), "Requests of the cache to the upstream."
+)
+CACHE_FILL_DURATION = Family(
+    "proxy_cache_fill_duration_seconds", "histogram", ("route",), "How long a fill took, to its last byte."
+)
+CACHE_HIT_RATIO = Family(
+    "proxy_cache_hit_ratio", "gauge", ("route",), "Share of the last 1024 look-ups that were answered from the cache."
+)
+CACHE_SERVED_BYTES = Family("proxy_cache_served_bytes_total", "counter", ("route",), "Body bytes sent from the cache.")
+CACHE_ENTRIES = Family("proxy_cache_entries", "gauge", (), "Responses in memory.")
+CACHE_BYTES = Family("proxy_cache_bytes", "gauge", (), "Bytes that the responses in memory take.")
+CACHE_BYTES_LIMIT = Family("proxy_cache_bytes_limit", "gauge", (), "cache.max_bytes, or this process's part of it.")
+CACHE_EVICTIONS = Family(
+    "proxy_cache_evictions_total", "counter", ("reason",), "Responses that left the memory: capacity, variants, gone."
+)
+CACHE_SHARED = Family(
+    "proxy_cache_shared_total", "counter", ("operation", "outcome"), "What became of the cache's calls of Redis."
+)
+CACHE_PURGES = Family(
+    "proxy_cache_purges_total", "counter", ("cause", "outcome"), "Purges and invalidations, by cause."
+)
+CACHE_PENDING = Family("proxy_cache_invalidations_pending", "gauge", (), "Invalidations that Redis has not taken yet.")
+CACHE_GAP = Family("proxy_cache_gap", "gauge", (), "1 while word of changes on other instances does not get through.")
+CACHE_WARMED = Family("proxy_cache_warmed_total", "counter", ("outcome",), "URLs fetched to warm the cache.")
+
 # --- Redis ----------------------------------------------------------------------------------------------------------
 
 REDIS_COMMANDS = Family("proxy_redis_commands_total", "counter", ("operation", "outcome"), "Calls of Redis.")
