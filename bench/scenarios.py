@@ -37,6 +37,12 @@ SCENARIOS = {
         Scenario("post", "POST, 1 KiB up, 1 KiB down, 32 connections", "/items", method="POST", body=1024),
         Scenario("large", "GET, 1 MiB answer, 8 connections", "/large", connections=8),
         Scenario(
+            "hit",
+            "GET answered from memory, 1 KiB, 32 connections",
+            "/items/cached",
+            targets=("tidegate", "tidegate-no-lane", "nginx"),
+        ),
+        Scenario(
             "limited",
             "GET over a rate limit: 429, 32 connections",
             "/items/limited",

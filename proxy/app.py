@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -12,6 +12,8 @@ from typing import Any
 
 from proxy import __version__
 from proxy.admin.breakers import BreakerStatus, ForcedState, breaker_status
+from proxy.admin.cache_view import CacheStatus, EntryReport, Purged, SelectionKind, Warming
+from proxy.admin.process_cache import ProcessCache
 from proxy.admin.server import AdminServer, HealthServer
 from proxy.admin.view import Readiness, RouteView
 from proxy.config.effective import effective, policies_of
@@ -21,12 +23,16 @@ from proxy.config.policies import Policy
 from proxy.config.problems import ConfigError
 from proxy.config.watcher import FileWatcher
 from proxy.outbox import Outbox
+from proxy.policies.caching.internal import InternalRequests
+from proxy.policies.caching.warming import Warmer
 from proxy.policies_file import load
+from proxy.protocol.caching.stored import Validity
 from proxy.runtime import Resources, Runtime
 from proxy.server.edge import Edge
 from proxy.server.listener import Listener, binding
 from proxy.server.shared_port import SharedPort
 from proxy.state_registry import StateRegistry
+from proxy.storage.purges import Tell
 from proxy.telemetry.access_log import AccessLog, CurrentAccessLog, open_access_log
 from proxy.telemetry.build import build_info
 from proxy.telemetry.events import ReloadEvent
@@ -55,10 +61,14 @@ class Inherited:
 class App:
     """One Tidegate. `start` may raise ConfigError or OSError, and has then left nothing behind."""
 
-    def __init__(self, path: Path, inherited: Inherited | None = None) -> None:
+    def __init__(self, path: Path, inherited: Inherited | None = None, *, wall: Callable[[], float] = time) -> None:
         self._path = path
         self._inherited = inherited
+        self._wall = wall
         self._metrics = Metrics(build_info())
+        self.tell: Tell | None = None
+        """Tells the other workers, where there are any, what was purged here."""
+        self._warmer = Warmer(self._metrics.cache_store, clock=monotonic)
         self._edge: Edge
         self._access_log: CurrentAccessLog
         self._resources: Resources
@@ -82,9 +92,13 @@ class App:
         pseudonym = b"tidegate-%b" % random.randbytes(4).hex().encode()
         loop = asyncio.get_running_loop()
         states = self._metrics.states = StateRegistry(monotonic)
-        self._resources = Resources(loop, monotonic, random, self._metrics, Outbox(loop), states, Transitions())
+        transitions = Transitions()
+        self._resources = Resources(
+            loop, monotonic, random, self._metrics, Outbox(loop), states, transitions, self._wall
+        )
         self._access_log = CurrentAccessLog(self._open_log(server))
         runtime = Runtime.build(loaded.config, self._resources, self._access_log)
+        self._connect(runtime)
         self._edge = Edge(runtime, self._resources.outbox, self._metrics.server, random, pseudonym)
         try:
             await self._listen(server)
@@ -92,6 +106,7 @@ class App:
             await self.stop(drain=0.0)
             raise
         await self._watch(runtime)
+        await self._warm_by(runtime, holds_readiness=True)
         self._in_force(loaded.config)
         self._listening = True
         addresses = {"listen": str(server.listen), "admin": str(server.admin.listen) if server.admin else "off"}
@@ -104,6 +119,7 @@ class App:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._warmer.close()
         if accept and drain:
             await asyncio.sleep(min(accept, drain))
         self._listening = False
@@ -139,6 +155,25 @@ class App:
         self._tasks = [asyncio.create_task(watch_loop_lag(self._edge.lagged, monotonic))]
         if self._inherited is None:
             self._tasks.append(asyncio.create_task(self._reload_on_change()))
+
+    def _connect(self, runtime: Runtime) -> None:
+        if runtime.cache is not None:
+            runtime.cache.purges.tell = self.tell
+
+    async def _warm_by(self, runtime: Runtime, *, holds_readiness: bool = False) -> None:
+        """Warm the cache as the configuration says, if that is not what is being done or has been done."""
+        resources, config = self._resources, runtime.config
+        requests = InternalRequests(
+            runtime.router,
+            runtime.warming,
+            config.upstreams,
+            loop=resources.loop,
+            clock=resources.clock,
+            wall=resources.wall,
+            random_bytes=resources.random.randbytes,
+        )
+        warm = None if runtime.cache is None else config.cache.warm
+        await self._warmer.go_by(warm, requests, runtime.targets, holds_readiness=holds_readiness)
 
     async def _drain(self, limit: float) -> None:
         """Let exchanges end; connections that wait for a request are told by a close when they have had their grace."""
@@ -209,8 +244,10 @@ class App:
                 new_log.close()
             raise
         old_log = None if new_log is None else self._access_log.replace(new_log)
+        self._connect(runtime)
         edge.runtime = runtime
         await runtime.start()
+        await self._warm_by(runtime)
         if self._admin is not None and config.server.admin is not None:
             self._admin.guard_by(config.server.admin)
         task = asyncio.create_task(self._retire(old, runtime, old_log))
@@ -274,6 +311,8 @@ class App:
         reasons = ["draining"] if draining else [] if self._listening else ["not listening"]
         if runtime.config.server.ready_needs_upstream:
             reasons += [f"upstream {name} has no healthy endpoint" for name in down]
+        if unready := self._warmer.unready():
+            reasons.append(unready)
         details = {"draining": draining, "config": runtime.config.digest, "upstreams": upstreams}
         return Readiness(not reasons, tuple(reasons), details)
 
@@ -315,7 +354,34 @@ class App:
             breaker.release(monotonic())
         return bool(released)
 
+    async def purge(self, kind: SelectionKind, values: Sequence[str], *, soft: bool) -> Purged:
+        """Purge here at once, and everywhere else as far as it can be reached."""
+        return await self._cache.purge(kind, values, soft=soft)
+
+    async def caches(self) -> list[CacheStatus]:
+        """That of this process; none when no route has a cache."""
+        status = self._cache.status()
+        return [] if status is None else [status]
+
+    async def cache_entry(self, url: str) -> EntryReport:
+        """What is stored for a path, under any authority, or for a whole URL."""
+        return await self._cache.entry(url)
+
+    async def warm(self) -> Warming:
+        """Fetch again what the file says."""
+        return await self._cache.warm()
+
+    @property
+    def _cache(self) -> ProcessCache:
+        runtime = self._edge.runtime
+        return ProcessCache(runtime.config, runtime.cache, runtime.targets, self._warmer)
+
     # --- what a supervisor asks of a worker ---
+
+    def heard(self, tags: Sequence[str], validity: Validity) -> None:
+        """Another worker has purged something."""
+        if hasattr(self, "_edge"):  # else nothing can be stored yet
+            self._cache.heard(tags, validity)
 
     @property
     def instruments(self) -> Metrics:

@@ -61,6 +61,20 @@ def _parser() -> argparse.ArgumentParser:
         "-H", dest="headers", metavar="'NAME: VALUE'", type=_header, action="append", default=[], help="may be repeated"
     )
     explain.set_defaults(run=_explain)
+
+    purge = commands.add_parser("purge", help="purge responses from the cache of the instance that runs with a file")
+    purge.add_argument("file", metavar="FILE", type=Path)
+    what = purge.add_mutually_exclusive_group(required=True)
+    what.add_argument("--url", help="a path with its query, under any authority, or a whole URL")
+    what.add_argument("--tag", help="all that has this tag")
+    what.add_argument("--pattern", metavar="TAG:*", help="all that has this tag or one below it")
+    what.add_argument(
+        "--user", action="append", help="all of one user; once for each thing where several tell users apart"
+    )
+    what.add_argument("--route", metavar="NAME", help="all responses of a route")
+    what.add_argument("--all", action="store_const", const="true", help="everything")
+    purge.add_argument("--soft", action="store_const", const="true", help="only make it stale")
+    purge.set_defaults(run=_purge)
     return parser
 
 
@@ -134,6 +148,27 @@ def _explain(arguments: argparse.Namespace) -> int:
         _print_lines(str(refusal).splitlines())
         return 1
     return 0
+
+
+def _purge(arguments: argparse.Namespace) -> int:
+    from proxy.purge_command import PurgeFailed, purge
+
+    loaded = _load(arguments.file)
+    if loaded is None:
+        return 1
+    wishes = []
+    for name in ("url", "tag", "pattern", "user", "route", "all", "soft"):
+        value = getattr(arguments, name)
+        wishes += [(name, each) for each in ([value] if isinstance(value, str) else value or ())]
+    try:
+        lines, is_complete = purge(loaded.config, wishes)
+    except PurgeFailed as failure:
+        print(f"tidegate: {failure}", file=sys.stderr)
+        return 1
+    _print_lines(lines)
+    if not is_complete:
+        print("tidegate: not everybody has taken it yet; who has not is told as soon as possible", file=sys.stderr)
+    return 0 if is_complete else 1
 
 
 def _load(path: Path) -> "Loaded | None":

@@ -398,6 +398,14 @@ class ResponseIncomplete(UpstreamError):
     token = "http_response_incomplete"
 
 
+class CollapsedFailure(UpstreamError):
+    """The upstream failed on the request that this one waited for, with a response that is not for both."""
+
+    slug = "upstream-failed"
+    token = "destination_unavailable"
+    policy = "cache"
+
+
 _TIMEOUTS = {
     "total": "The response was not complete within the route's total time limit.",
     "attempt": "The upstream's response was not complete within the time limit of an attempt.",

@@ -9,6 +9,8 @@ from proxy.protocol.request_checks import CheckedFields
 if TYPE_CHECKING:
     from proxy.config.model import RouteConfig
     from proxy.config.policies import Criticality, TimeoutConfig
+    from proxy.protocol.caching.stored import StoredResponse
+    from proxy.protocol.encoded import Encoded
     from proxy.telemetry.events import Decision
     from proxy.watchdog import Watchdog
 
@@ -122,7 +124,7 @@ class Response:
     hop-by-hop ones. `body` is bytes when complete in memory, else a Body.
     """
 
-    __slots__ = ("_on_close", "body", "headers", "reason", "status", "tunnel", "withheld")
+    __slots__ = ("_on_close", "body", "encoded", "headers", "is_open_ended", "reason", "status", "tunnel", "withheld")
 
     def __init__(
         self,
@@ -132,6 +134,7 @@ class Response:
         *,
         reason: bytes = b"",
         tunnel: Tunnel | None = None,
+        encoded: "Encoded | None" = None,
     ) -> None:
         self.status = status
         self.reason = reason
@@ -139,6 +142,10 @@ class Response:
         self.body = body
         self.tunnel = tunnel
         """Set on a 101: the edge then copies bytes both ways until either side ends."""
+        self.encoded = encoded
+        """The beginning of the head as bytes; whoever changes the fields it stands for need not mind it."""
+        self.is_open_ended = False
+        """Whether only the end of the connection ends the body, so that it may be less than the whole."""
         self.withheld: frozenset[bytes] = _NOTHING
         """Names, in lower case, of fields that the edge would add and the route does not want."""
         self._on_close: list[Callable[[], None]] | None = None
@@ -184,6 +191,8 @@ class Exchange:
     """Which attempt of a trusted caller's this is, from 1; 0: it did not say."""
     criticality: "Criticality" = "default"
     """The route's, or what a trusted caller said."""
+    may_queue: bool = True
+    """Whether it may wait for a permit: nobody waits for what is done in the background."""
     watchdog: "Watchdog | None" = None
     """Cancels this exchange's task; the edge lends its connection's."""
     attempt: int = 0
@@ -206,6 +215,12 @@ class Exchange:
     error: Exception | None = None
     """The error that ended the exchange, for log and metrics."""
     decisions: "list[Decision] | None" = None
+    cache_outcome: str = ""
+    """What the cache did: hit, stale, revalidated, miss or bypass; empty without one."""
+    stored: "StoredResponse | None" = None
+    """What the cache has for this request and may not send; a fallback may."""
+    last_good: "StoredResponse | None" = None
+    """The last successful response that the cache has seen for this request, outdated or not."""
 
     def __init__(self, request: Request, route: "RouteConfig", started: float) -> None:
         self.request = request

@@ -13,6 +13,7 @@ from proxy.config.loader import Loaded
 from proxy.config.model import RouteConfig
 from proxy.errors import BadRequest, ProxyError
 from proxy.exchange import Exchange, Request
+from proxy.explain_caching import caching
 from proxy.protocol.request_checks import check_authority, check_request
 from proxy.routing import Match, Router
 from proxy.text_table import aligned
@@ -93,6 +94,8 @@ def _route(loaded: Loaded, request: Request) -> Iterator[str]:
     yield from aligned(facts)
     yield from _readings(router, request)
     yield from ("", "Policies, outermost first", *aligned(settings.policies(), "  "))
+    if any(route.cache is not None for route in loaded.config.routes):
+        yield from ("", "Cache", *aligned(caching(_exchange(match, request)), "  "))
     yield from ("", "Upstream", *aligned(settings.upstream(), "  "))
     yield from ("", "Sent to the upstream", *(f"  {line}" for line in head))
 
@@ -108,10 +111,15 @@ def _readings(router: Router[None], request: Request) -> Iterator[str]:
 def _upstream_head(loaded: Loaded, match: Match[None], request: Request) -> list[str]:
     """Request line and Host, written by the upstream client's own code."""
     upstream = loaded.config.upstreams[match.route.upstream]
+    authority = upstream.endpoints[0].authority.encode()
+    head = RequestHeads(match.route, upstream.host).build(_exchange(match, request), authority, 0.0)
+    return head.decode("utf-8", "replace").split("\r\n")[:2]
+
+
+def _exchange(match: Match[None], request: Request) -> Exchange:
     exchange = Exchange(request, match.route, 0.0)
     exchange.params = match.params
-    head = RequestHeads(match.route, upstream.host).build(exchange, upstream.endpoints[0].authority.encode(), 0.0)
-    return head.decode("utf-8", "replace").split("\r\n")[:2]
+    return exchange
 
 
 # --- what applies ---------------------------------------------------------------------------------------------------
@@ -132,7 +140,8 @@ class _Settings:
         rows = self._edits("response")
         rows += self._listed("rate_limit", route["rate_limit"])
         rows += self._listed("fallback", route["fallback"]["steps"] if "fallback" in route else [])
-        for policy in ("timeout", "retry", "breaker", "bulkhead"):
+        rows += self._listed("invalidate", route["invalidate"]["tags"] if "invalidate" in route else [])
+        for policy in ("cache", "timeout", "retry", "breaker", "bulkhead"):
             rows += self._keys(policy, route.get(policy, {}))
         if route["criticality"] != "default":
             rows.append(self._row("criticality", route["criticality"]))

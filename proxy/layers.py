@@ -9,8 +9,15 @@ from proxy.config.model import RouteConfig
 from proxy.config.policies import NamedBreaker, RateLimitConfig, RedisConfig
 from proxy.config.policy_types import Mode
 from proxy.exchange import Handler
+from proxy.policies.body_first import BodyFirst
 from proxy.policies.breaker import CircuitBreaker
 from proxy.policies.bulkhead import Bulkhead
+from proxy.policies.caching.cache import Cache
+from proxy.policies.caching.errand import Filling, rules_of
+from proxy.policies.caching.invalidate import Invalidate
+from proxy.policies.caching.shadow import ShadowCache
+from proxy.policies.caching.store import CacheStore
+from proxy.policies.caching.targets import Targets
 from proxy.policies.enforcement import ClientPlace, Layer, moded
 from proxy.policies.fallback import Fallback
 from proxy.policies.fallback_steps import Step
@@ -20,6 +27,8 @@ from proxy.policies.response_headers import ResponseHeaders
 from proxy.policies.retry import Retry
 from proxy.policies.shadow_timeout import ShadowTimeouts
 from proxy.policies.timeout import Attempt
+from proxy.protocol.caching.invalidation import is_unsafe
+from proxy.protocol.caching.keys import KeyMaker
 from proxy.resilience.breaker import Breaker
 from proxy.resilience.limiter import LimiterState
 from proxy.resilience.permits import Permits
@@ -56,6 +65,11 @@ class Parts:
     upstreams: Mapping[str, Handler]
     fallbacks: Mapping[str, Sequence[Step]]
     """By route: what there is to answer with."""
+    cache: CacheStore | None
+    """None: no route has a cache."""
+    makers: Mapping[str, KeyMaker]
+    """By route, of those that have a cache."""
+    targets: Targets
 
 
 class Layers:
@@ -134,6 +148,40 @@ class Layers:
         steps = parts.fallbacks[self._route.name]
         return moded(config, lambda mode, inner: Fallback(inner, config, steps, self._metrics, mode=mode), self._place)
 
+    def invalidate(self) -> Layer | None:
+        """Makes outdated what a change concerns."""
+        config, parts, route = self._route.invalidate, self._parts, self._route
+        if parts.cache is None or not _may_change(route):
+            return None
+        purges, targets = parts.cache.purges, parts.targets
+        if config is None:
+            return lambda inner: Invalidate(inner, None, purges, targets, mode="enforce")
+        return moded(config, lambda mode, inner: Invalidate(inner, config, purges, targets, mode=mode), self._place)
+
+    def cache(self) -> Layer | None:
+        """Answers from what is stored."""
+        config, parts, route = self._route.cache, self._parts, self._route
+        store, maker = parts.cache, parts.makers.get(route.name)
+        if config is None or store is None or maker is None:
+            return None
+        metrics = parts.metrics.cache(route.name)
+        keeps_good = route.fallback is not None and any(
+            step.stale or step.last_known_good for step in route.fallback.steps
+        )
+
+        def make(mode: Mode, inner: Handler) -> Handler:
+            memory = store.memory if mode == "enforce" else store.shadow
+            filling = Filling(inner, config, rules_of(config), store, memory, metrics, keeps_good)
+            if mode == "enforce":
+                return Cache(filling, maker, loop=parts.loop, clock=parts.clock)
+            return ShadowCache(filling, maker)
+
+        return moded(config, make, self._place)
+
+    def body_first(self) -> Layer | None:
+        """Reads the beginning of a body before it is asked for a permit."""
+        return BodyFirst if self._route.breaker or self._route.bulkhead else None
+
     def retry(self) -> Layer | None:
         """Makes failed attempts again."""
         config, parts = self._route.retry, self._parts
@@ -179,3 +227,8 @@ class Layers:
         """Numbers and times each attempt."""
         clock = self._parts.clock
         return lambda inner: Attempt(inner, clock)
+
+
+def _may_change(route: RouteConfig) -> bool:
+    """Whether a request of this route can change what is stored."""
+    return any(is_unsafe(match.partition(" ")[0]) for match in route.match)

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from proxy.config.model import RouteConfig
 from proxy.exchange import Exchange, Handler, Response
 from proxy.layers import Layers, Parts
-from proxy.policies.body_first import BodyFirst
 from proxy.policies.enforcement import Layer
 from proxy.policies.timeout import Total
 from proxy.protocol.request_checks import METHODS
@@ -28,10 +27,21 @@ def build_handler(route: RouteConfig, parts: Parts) -> Handler:
         *make.rate_limits(),
         # The last word on any failure below; a client that is over its limit has none coming.
         make.fallback(),
+        # Before its client has the answer to a change, nobody is given what the change has made outdated.
+        make.invalidate(),
+        *_from_cache_on(make),
+    ]
+    return _fold(layers, parts.upstreams[route.upstream])
+
+
+def _from_cache_on(make: Layers) -> list[Layer | None]:
+    return [
+        # A hit costs the upstream nothing, so it asks neither breaker nor bulkhead, and is no attempt.
+        make.cache(),
         # One deadline for all attempts and all waiting between them.
         Total,
         # Before there is anything that a slow client could hold: a probe, a permit.
-        BodyFirst if route.breaker or route.bulkhead else None,
+        make.body_first(),
         # Re-runs only what is below, so each attempt asks the breaker and the bulkhead anew.
         make.retry(),
         # Outside the bulkhead: what is refused here takes no permit, and a full bulkhead is no failure of the upstream.
@@ -41,7 +51,11 @@ def build_handler(route: RouteConfig, parts: Parts) -> Handler:
         # Innermost, so that each attempt has its own number and end, and waiting for a permit is no part of it.
         make.attempt(),
     ]
-    return _fold(layers, parts.upstreams[route.upstream])
+
+
+def build_warming(route: RouteConfig, parts: Parts) -> Handler:
+    """The route's cache and what is below it: for requests of our own, which no limit is for."""
+    return _fold(_from_cache_on(Layers(route, parts)), parts.upstreams[route.upstream])
 
 
 def build_refusing(route: RouteConfig, parts: Parts) -> Handler:

@@ -4,17 +4,26 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
+from time import time
 from typing import TYPE_CHECKING
 
 from proxy.config.model import Config, RouteConfig
 from proxy.exchange import Handler
 from proxy.layers import Clock, Parts
 from proxy.outbox import Outbox
-from proxy.pipeline import AboutItself, Refuse, build_bare, build_handler, build_refusing
+from proxy.pipeline import AboutItself, Refuse, build_bare, build_handler, build_refusing, build_warming
+from proxy.policies.caching.fills import Fills
+from proxy.policies.caching.store import CacheStore
+from proxy.policies.caching.targets import Targets
 from proxy.policies.fallback_steps import build_steps
+from proxy.protocol.caching.keys import KeyMaker
 from proxy.protocol.forwarded import ClientAddress
+from proxy.resilience.refresh_budget import RefreshBudget
 from proxy.routing import Router
 from proxy.state_registry import StateRegistry
+from proxy.storage.generations import Generations
+from proxy.storage.memory import Memory
+from proxy.storage.purges import Purges
 from proxy.telemetry.access_log import AccessLog
 from proxy.telemetry.metrics import UNMATCHED
 from proxy.telemetry.registry import Metrics
@@ -38,6 +47,8 @@ class Resources:
     outbox: Outbox
     states: StateRegistry
     transitions: Transitions
+    wall: Clock = time
+    """Unix seconds, for the cache: what HTTP says about times is in those."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +65,11 @@ class Runtime:
     """Answers `OPTIONS *`."""
     upstreams: Mapping[str, Upstream]
     redis: "Redis | None"
+    cache: CacheStore | None
+    """None: no route has a cache."""
+    targets: Targets
+    warming: Mapping[str, Handler]
+    """By route, of those that have a cache: what answers requests of our own."""
     clients: ClientAddress
     hosts: frozenset[str]
     max_head: int
@@ -78,6 +94,9 @@ class Runtime:
             if route.fallback is not None
         }
         resources.states.begin()
+        makers = {route.name: _key_maker(route) for route in config.routes if route.cache is not None}
+        cache = _cache(config, resources, redis, previous) if makers else None
+        targets = Targets(makers)
         parts = Parts(
             loop=resources.loop,
             clock=resources.clock,
@@ -92,15 +111,23 @@ class Runtime:
             workers=config.server.workers,
             upstreams=upstreams,
             fallbacks=fallbacks,
+            cache=cache,
+            makers=makers,
+            targets=targets,
         )
+        router = Router([(route, build_handler(route, parts)) for route in config.routes])
+        targets.bind(router)
         return cls(
             config=config,
-            router=Router([(route, build_handler(route, parts)) for route in config.routes]),
+            router=router,
             refusing={route.name: build_refusing(route, parts) for route in config.routes},
             unmatched=build_bare(UNMATCHED_ROUTE, Refuse(), parts),
             about_itself=build_bare(UNMATCHED_ROUTE, AboutItself(), parts),
             upstreams=upstreams,
             redis=redis,
+            cache=cache,
+            targets=targets,
+            warming={route.name: build_warming(route, parts) for route in config.routes if route.cache is not None},
             clients=ClientAddress(config.server.trusted_proxies),
             hosts=frozenset(config.server.hosts),
             max_head=config.server.limits.max_head,
@@ -114,9 +141,13 @@ class Runtime:
             upstream.start()
         if self.redis is not None:
             await self.redis.start()
+        if self.cache is not None:
+            await self.cache.start()
 
     async def close(self, successor: "Runtime | None" = None) -> None:
         """Let go of what the successor did not take over; exchanges under way end as they are."""
+        if self.cache is not None and (successor is None or successor.cache is not self.cache):
+            await self.cache.close(ends_fills=successor is None or successor.cache is None)
         kept = set() if successor is None else set(map(id, successor.upstreams.values()))
         await asyncio.gather(*(u.close() for u in self.upstreams.values() if id(u) not in kept))
         if self.redis is not None and (successor is None or successor.redis is not self.redis):
@@ -153,4 +184,64 @@ def _redis(config: Config, resources: Resources, previous: Runtime | None) -> "R
         random=resources.random.random,
         metrics=resources.metrics.redis(),
         instances=max(known, config.server.workers),
+    )
+
+
+def _key_maker(route: RouteConfig) -> KeyMaker:
+    config = route.cache
+    if config is None:
+        raise LookupError("a route without a cache has no keys")
+    return KeyMaker(route.name, route.upstream, config.query, config.ignore_query, config.key, config.tags)
+
+
+def _cache(config: Config, resources: Resources, redis: "Redis | None", previous: Runtime | None) -> CacheStore:
+    """What is stored stays, and so do the fills under way; word of changes goes through the Redis that is in force."""
+    settings, share = config.cache, config.server.workers
+
+    generations = Generations()
+
+    def memory(mode: str) -> Memory:
+        def make() -> Memory:
+            return Memory(settings.max_bytes, settings.max_entries, generations, share=share, wall=resources.wall)
+
+        return resources.states.get("cache", "memory", mode, settings, make)
+
+    enforced = memory("enforce")
+    generations = enforced.generations  # those of a memory that is there already
+    shadow = memory("shadow")
+    before = None if previous is None else previous.cache
+    if previous is not None and before is not None and previous.redis is redis and previous.config.cache == settings:
+        return before
+    random, metrics = resources.random.random, resources.metrics.cache_store
+    shared = None
+    if redis is not None and config.redis is not None:
+        from proxy.storage.shared_cache import SharedCache  # with Redis, which takes long to import
+
+        shared = SharedCache(
+            redis,
+            prefix=config.redis.prefix,
+            compress_above=settings.compress_above,
+            random=random,
+            wall=resources.wall,
+            metrics=metrics,
+        )
+    return CacheStore(
+        memory=enforced,
+        shadow=shadow,
+        generations=generations,
+        shared=shared,
+        purges=Purges(
+            generations,
+            enforced,
+            shared,
+            redis,
+            max_gap=settings.max_gap,
+            wall=resources.wall,
+            random=random,
+            metrics=metrics,
+        ),
+        fills=before.fills if before is not None else Fills(resources.loop, resources.clock, resources.wall),
+        refreshes=RefreshBudget(),
+        wall=resources.wall,
+        random=random,
     )

@@ -33,6 +33,7 @@ LOOPS: Mapping[str, Callable[[], asyncio.AbstractEventLoop]] = {
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "both_loops: run the async test on uvloop and on plain asyncio")
+    config.addinivalue_line("markers", "requirement(*ids): what it covers of tests/support/requirements.py")
 
 
 def pytest_collection_finish() -> None:

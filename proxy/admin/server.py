@@ -3,6 +3,7 @@
 from aiohttp import web
 
 from proxy.admin.breakers import breaker_routes
+from proxy.admin.caches import cache_routes
 from proxy.admin.guard import Guard
 from proxy.admin.listener import Listener
 from proxy.admin.responses import json_response, problem
@@ -20,10 +21,10 @@ class HealthServer(Listener):
 
 
 class AdminServer(Listener):
-    """The health endpoints, and `/routes`, `/config`, `/version` and `POST /reload`, behind the guard."""
+    """All there is to see and to do, behind the guard: the health endpoints too."""
 
     def __init__(self, view: AdminView, config: AdminConfig) -> None:
-        routes = _Health(view).routes() + _Admin(view).routes() + breaker_routes(view)
+        routes = _Health(view).routes() + _Admin(view).routes() + breaker_routes(view) + cache_routes(view)
         super().__init__(config.listen, routes, check=Guard(config).check)
 
     def guard_by(self, config: AdminConfig) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from proxy.admin.breakers import BreakerView
+from proxy.admin.cache_view import CacheView
 from proxy.telemetry.events import ReloadEvent
 from proxy.telemetry.statistics import RouteStatistics
 
@@ -34,8 +35,8 @@ class RouteView:
     statistics: RouteStatistics
 
 
-class AdminView(BreakerView, Protocol):
-    """A look at the running process, and the one thing that can be done to it."""
+class AdminView(BreakerView, CacheView, Protocol):
+    """A look at the running process, and the few things that can be done to it."""
 
     def ready(self) -> Readiness:
         """Whether it wants traffic now."""

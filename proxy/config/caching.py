@@ -1,8 +1,8 @@
 """What may be written about caching, in its long form: of a route, of what a change makes outdated, of the memory."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from proxy.config.base import Model
 from proxy.config.policies import Policy
@@ -13,9 +13,10 @@ from proxy.config.policy_types import (
     Rate,
     TagPattern,
     TagTemplate,
+    VaryName,
     one_or_several,
 )
-from proxy.config.types import Authority, ByteSize, Count, Duration, Flag, HeaderName, OffAble, UrlPath
+from proxy.config.types import Authority, ByteSize, Count, Duration, Flag, OffAble, UrlPath
 
 
 class CacheConfig(Policy):
@@ -29,7 +30,7 @@ class CacheConfig(Policy):
     """Query parameters that the key has; a request with any other is not answered from the cache. None: all of them."""
     ignore_query: tuple[QueryName, ...] = ()
     """Query parameters without a meaning: they are in no key, and not sent to the upstream."""
-    vary: tuple[HeaderName, ...] = ()
+    vary: tuple[VaryName, ...] = ()
     """Request fields that tell responses apart, beside what the upstream's Vary says."""
     key: KeyTemplate | None = None
     """The key for people, such as `property:{id}`; None: method, authority and path."""
@@ -44,9 +45,9 @@ class CacheConfig(Policy):
     set_cookie: Literal["refuse", "store"] = "refuse"
     """Whether a response with Set-Cookie may be stored, as the standard allows."""
     stale_while_revalidate: OffAble[Duration] = None
-    """How long after its end of freshness a response is sent while it is fetched anew, where the upstream says nothing."""
+    """How long after its freshness a response is sent while it is fetched anew; what the upstream says goes before."""
     stale_if_error: OffAble[Duration] = None
-    """How long after its end of freshness a response stands in for an error, where the upstream says nothing."""
+    """How long after its freshness a response stands in for an error; what the upstream says goes before."""
     early_refresh: Flag = True
     """Whether what is asked for often is fetched anew shortly before the end of its freshness."""
     max_body: ByteSize = 1024 * 1024
@@ -77,6 +78,14 @@ class WarmConfig(Model):
     """Whether the instance is ready only when it is warm."""
     host: Authority | None = None
     """The authority that is asked for; None: that of the route's first endpoint."""
+
+    @model_validator(mode="after")
+    def _has_something_to_fetch(self) -> Self:
+        if not self.urls and self.source is None:
+            raise ValueError(
+                "nothing to fetch: write `urls: [/path]`, or `from: /path` of the upstream that lists them"
+            )
+        return self
 
 
 class CacheStoreConfig(Model):

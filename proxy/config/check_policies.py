@@ -22,7 +22,7 @@ _LONGEST_BURST = 1e9
 def find_policy_contradictions(checked: Checked) -> Iterator[Finding]:
     """All of them."""
     yield from _shared(checked)
-    for path, settings in _settings(checked):
+    for path, settings in all_settings(checked):
         yield from _names(checked, path, settings)
         yield from _fallback(checked, path, settings)
     for path, route in checked.routes():
@@ -36,7 +36,7 @@ def find_policy_doubts(checked: Checked) -> Iterator[Finding]:
         yield ("redis",), "without a `url` there is no Redis: limits hold for each instance alone"
     for key in ("breaker", "bulkhead"):
         entries: Mapping[str, Any] = getattr(checked.form, f"{key}s") or {}
-        used = {form.use for _, settings in _settings(checked) if (form := getattr(settings, key)) is not None}
+        used = {form.use for _, settings in all_settings(checked) if (form := getattr(settings, key)) is not None}
         for name in entries.keys() - used:
             yield (f"{key}s", name), f"no route uses the {key} {quoted(name)}"
     for path, route in checked.routes():
@@ -44,34 +44,49 @@ def find_policy_doubts(checked: Checked) -> Iterator[Finding]:
 
 
 def _doubts_of_route(checked: Checked, path: Loc, route: RouteForm) -> Iterator[Finding]:
-    layers = (Layer(checked.form.defaults, ("defaults",), "defaults"), Layer(route, path, "route"))
-    policies = PolicyResolver(checked.form, checked.document, checked.folder, {}).of_route(route.name, layers)
+    policies = policies_of(checked, path, route)
     retry, breaker, fallback = policies["retry"], policies["breaker"], policies["fallback"]
     failures = breaker.consecutive_failures if breaker is not None else None
     if retry is not None and failures is not None and retry.max_attempts >= failures:
         yield (
-            _place(checked, path, "breaker"),
+            place_of(checked, path, "breaker"),
             f"the {retry.max_attempts} attempts of one request can be the {failures} failures in a row that open the "
             f"breaker of route {quoted(route.name)} for everybody: fewer max_attempts, or more consecutive_failures",
         )
-    for key in ("retry", "breaker", "bulkhead", "fallback"):
+    for key in ("retry", "breaker", "bulkhead", "fallback", "cache", "invalidate"):
         if policies[key] is not None and policies[key].mode == "shadow" and policies[key].enforce_percent < 1:
-            yield _place(checked, path, key), "`enforce_percent` says nothing in `mode: shadow`"
+            yield place_of(checked, path, key), "`enforce_percent` says nothing in `mode: shadow`"
     steps = fallback.steps if fallback is not None else ()
-    if any(step.upstream is None for step in steps[:-1]):
-        yield _place(checked, path, "fallback"), "what follows a step that always has an answer is never tried"
+    if any(step.static or step.file or step.null_fields for step in steps[:-1]):
+        yield place_of(checked, path, "fallback"), "what follows a step that always has an answer is never tried"
     own = route.upstream or checked.form.defaults.upstream or next(iter(checked.form.upstreams))
     if any(step.upstream == own for step in steps):
-        yield _place(checked, path, "fallback"), f"{quoted(own)} is the upstream that has failed: `retry` asks it again"
+        yield (
+            place_of(checked, path, "fallback"),
+            f"{quoted(own)} is the upstream that has failed: `retry` asks it again",
+        )
+
+
+def policies_of(checked: Checked, path: Loc, route: RouteForm) -> dict[str, Any]:
+    """The route's policies, `defaults` included. Every shared one that it names must be there."""
+    return PolicyResolver(checked.form, checked.document, checked.folder, {}).of_route(
+        route.name, layers_of(checked, path, route)
+    )
+
+
+def layers_of(checked: Checked, path: Loc, route: RouteForm) -> tuple[Layer, ...]:
+    """What the route's policies are made of."""
+    return Layer(checked.form.defaults, ("defaults",), "defaults"), Layer(route, path, "route")
 
 
 def fallback_upstreams(checked: Checked) -> set[str | None]:
     """The upstreams that fallbacks name."""
-    forms = [settings.fallback for _, settings in _settings(checked)]
+    forms = [settings.fallback for _, settings in all_settings(checked)]
     return {step.upstream for form in forms if form is not None for step in form.steps}
 
 
-def _settings(checked: Checked) -> Iterator[tuple[Loc, RouteSettings]]:
+def all_settings(checked: Checked) -> Iterator[tuple[Loc, RouteSettings]]:
+    """`defaults` and the sound routes, with their paths."""
     yield ("defaults",), checked.form.defaults
     yield from checked.routes()
 
@@ -111,20 +126,20 @@ def _names(checked: Checked, path: Loc, settings: RouteSettings) -> Iterator[Fin
 def _of_route(checked: Checked, path: Loc, name: str) -> Iterator[Finding]:
     """What is wrong with the policies of a route, `defaults` included; said at the route's key, else at the route."""
     route = next(route for place, route in checked.routes() if place == path)
-    layers = (Layer(checked.form.defaults, ("defaults",), "defaults"), Layer(route, path, "route"))
+    layers = layers_of(checked, path, route)
     for key in ("breaker", "bulkhead"):
         entries: Mapping[str, Any] = getattr(checked.form, f"{key}s") or {}
         uses = [form.use for each in layers if (form := getattr(each.settings, key)) is not None and form.use]
         if not entries.keys() >= set(uses):
             return
-    policies = PolicyResolver(checked.form, checked.document, checked.folder, {}).of_route(name, layers)
+    policies = policies_of(checked, path, route)
     breaker, retry, bulkhead = policies["breaker"], policies["retry"], policies["bulkhead"]
     if retry is not None:
-        yield from _retry(_place(checked, path, "retry"), retry)
+        yield from _retry(place_of(checked, path, "retry"), retry)
     if breaker is not None and breaker.name == name:  # a shared one is checked where it is written
-        yield from _breaker(_place(checked, path, "breaker"), breaker)
+        yield from _breaker(place_of(checked, path, "breaker"), breaker)
     if bulkhead is not None and bulkhead.name == name:
-        yield from _bulkhead(checked, _place(checked, path, "bulkhead"), bulkhead)
+        yield from _bulkhead(checked, place_of(checked, path, "bulkhead"), bulkhead)
     for index, limit in enumerate(policies["rate_limit"]):
         yield from _rate_limit(checked, path, index, limit, route.match)
     for key in ("breaker", "bulkhead"):
@@ -132,12 +147,13 @@ def _of_route(checked: Checked, path: Loc, name: str) -> Iterator[Finding]:
         own = all(form is None or form.use is None for each in layers if (form := getattr(each.settings, key)))
         if policy is not None and own and name in (getattr(checked.form, f"{key}s") or {}):
             yield (
-                _place(checked, path, key),
+                place_of(checked, path, key),
                 f"route {quoted(name)} has a {key} of its own, and `{key}s` an entry of that name: rename one of them",
             )
 
 
-def _place(checked: Checked, path: Loc, key: str) -> Loc:
+def place_of(checked: Checked, path: Loc, key: str) -> Loc:
+    """Where a policy is written for the route at `path`; what it has from the defaults is told at the route."""
     return (*path, key) if checked.document.get((*path, key)) is not None else path
 
 
@@ -170,7 +186,7 @@ def _retry(path: Loc, retry: RetryConfig) -> Iterator[Finding]:
 def _rate_limit(
     checked: Checked, path: Loc, index: int, limit: RateLimitConfig, matches: tuple[str, ...]
 ) -> Iterator[Finding]:
-    where = checked.document.existing((*_place(checked, path, "rate_limit"), index))
+    where = checked.document.existing((*place_of(checked, path, "rate_limit"), index))
     burst = limit.rate.count if limit.burst is None else limit.burst
     if limit.cost > burst:
         yield where, f"`cost` {limit.cost} is more than the burst of {burst}: no request could ever pass"

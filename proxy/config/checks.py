@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from proxy.config.addresses import WILDCARDS, ListenAddress, UpstreamUrl, is_loopback
+from proxy.config.check_caching import find_caching_contradictions, find_caching_doubts
 from proxy.config.check_policies import fallback_upstreams, find_policy_contradictions, find_policy_doubts
 from proxy.config.checked import Checked, Finding
 from proxy.config.document import Document, Loc
@@ -29,6 +30,7 @@ def find_contradictions(checked: Checked) -> Iterator[Finding]:
     yield from _route_names(checked)
     yield from _route_upstreams(checked)
     yield from find_policy_contradictions(checked)
+    yield from find_caching_contradictions(checked)
 
 
 # --- listeners ------------------------------------------------------------------------------------------------------
@@ -203,3 +205,4 @@ def find_doubts(checked: Checked) -> Iterator[Finding]:
         for name in checked.form.upstreams.keys() - used:
             yield ("upstreams", name), f"no route uses the upstream {quoted(name)}"
     yield from find_policy_doubts(checked)
+    yield from find_caching_doubts(checked)

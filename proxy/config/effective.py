@@ -9,7 +9,7 @@ from proxy.config.policy_types import format_ratio
 
 def effective(config: Config) -> dict[str, Any]:
     """Plain JSON data: durations and sizes with their units, what is off as `off`, secrets masked."""
-    values: dict[str, Any] = _present(config.model_dump(mode="json"))
+    values: dict[str, Any] = _present(config.model_dump(mode="json", by_alias=True))
     return values
 
 
@@ -24,7 +24,7 @@ def _present(value: Any) -> Any:
 def policies_of(route: RouteConfig) -> list[str]:
     """The route's policies but for its timeouts, a word or two each."""
     present: list[tuple[str, Policy]] = [(f"rate_limit {limit.rate}", limit) for limit in route.rate_limit]
-    for name in ("fallback", "retry", "breaker", "bulkhead"):
+    for name in ("fallback", "invalidate", "cache", "retry", "breaker", "bulkhead"):
         policy = getattr(route, name)
         if policy is not None:
             present.append((name, policy))

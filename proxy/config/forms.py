@@ -5,6 +5,7 @@ from typing import Annotated, Self
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from proxy.config.base import Model
+from proxy.config.cache_forms import CacheStoreForm, RouteCache, RouteInvalidate
 from proxy.config.later import LaterPolicies
 from proxy.config.model import HeaderEdits, ServerConfig, UpstreamSettings
 from proxy.config.policies import BreakerConfig, Criticality, TimeoutConfig
@@ -53,6 +54,8 @@ class RouteSettings(LaterPolicies, Model):
     """What goes first when not everything can be served."""
     rate_limit: RateLimitsForm = None
     fallback: RouteFallback = None
+    cache: RouteCache = None
+    invalidate: RouteInvalidate = None
     retry: RetryForm = None
     breaker: RouteBreaker = None
     bulkhead: RouteBulkhead = None
@@ -73,6 +76,16 @@ class RouteForm(RouteSettings):
     ]
     """`METHOD /path/{parameter}`, one or a list; `*` is any method, a closing `/*` any rest."""
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The matches whose responses a cache can have."""
+        return tuple(match for match in self.match if match.startswith(("GET ", "HEAD ", "* ")))
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """The matches that can change something."""
+        return tuple(match for match in self.match if not match.startswith(("GET ", "HEAD ", "OPTIONS ")))
+
 
 class PoliciesForm(Model):
     """policies.yaml."""
@@ -81,7 +94,9 @@ class PoliciesForm(Model):
     """Where defaults start from."""
     server: ServerConfig = ServerConfig()
     redis: RedisSection = None
-    """Where instances share their rate limits."""
+    """Where instances share their rate limits and what they have cached."""
+    cache: CacheStoreForm = CacheStoreForm()
+    """The memory that all routes' caches share."""
     upstreams: dict[Name, UpstreamForm]
     """The services behind the proxy, by name."""
     breakers: OffAble[dict[Name, BreakerConfig]] = None

@@ -10,9 +10,6 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo
 
 from proxy.config.types import is_off
 
-LATER_STEPS = ("stale", "last_known_good")
-"""Steps of a fallback that need a cache."""
-
 
 def not_available(key: str) -> str:
     """The message that refuses `key`."""
@@ -30,8 +27,6 @@ Later = Annotated[None, BeforeValidator(_refuse_unless_off, json_schema_input_ty
 class LaterPolicies(BaseModel):
     """On a route and in `defaults`."""
 
-    cache: Later = None
-    invalidate: Later = None
     allow: Later = None
     signature: Later = None
     security_headers: Later = None

@@ -69,7 +69,7 @@ def _reason(error: "ErrorDetails", document: Document) -> str:
     if kind in _WRONG_TYPE:
         return f"{shown(value)} is not allowed: {_WRONG_TYPE[kind]}"
     if kind == "literal_error":
-        return f"{shown(value)} is not allowed: write {str(context['expected']).replace(chr(39), '')}"
+        return f"{shown(value)} is not allowed: write {str(context['expected']).replace(chr(39), '').lower()}"
     if kind == "greater_than_equal":
         return f"{shown(value)} is too small: at least {context['ge']}"
     if kind == "less_than_equal":
@@ -142,7 +142,8 @@ def _keys_at(loc: Loc) -> list[str]:
     fields = model.model_fields
     reserved = LaterPolicies.model_fields if issubclass(model, LaterPolicies) else {}
     common = Policy.model_fields if issubclass(model, Policy) else {}
-    return [name for name in fields if name not in reserved and name not in common] + list(common)
+    own = [field.alias or name for name, field in fields.items() if name not in reserved and name not in common]
+    return own + list(common)
 
 
 def _has_mapping(annotation: Any) -> bool:

@@ -5,7 +5,7 @@ Every policy has `mode` and `enforce_percent`. Where a route's policy is None, t
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer
 
 from proxy.config.base import Model
 from proxy.config.policy_types import (
@@ -140,6 +140,14 @@ class FallbackStep(Model):
     upstream: Name | None = None
     null_fields: Annotated[tuple[FieldName, ...], Field(min_length=1)] | None = None
     """A JSON object in which these fields are null and `degraded` is true."""
+    stale: Literal[True] | None = None
+    """What the cache has stored and could not use otherwise; as a word alone, `stale`."""
+    last_known_good: Literal[True] | None = None
+    """The last good answer that the cache has kept, even if it is known to be outdated; as a word alone."""
+
+    @model_serializer(mode="wrap", when_used="json")
+    def _word_or_mapping(self, values: SerializerFunctionWrapHandler) -> dict[str, Any] | str:
+        return "stale" if self.stale else "last_known_good" if self.last_known_good else values(self)
 
 
 class FallbackConfig(Policy):

@@ -5,7 +5,6 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from proxy.config.later import LATER_STEPS, not_available
 from proxy.config.policies import (
     BreakerConfig,
     BulkheadConfig,
@@ -29,11 +28,12 @@ def _timeout_short_form(value: object) -> object:
     if isinstance(value, dict):
         return value
     if isinstance(value, str) and value.replace("_", "").isalpha() and value not in ("off", "none"):
-        return {"total": _preset("timeout", value, TIMEOUT_PRESETS, "write a duration such as 10s")}
+        return {"total": preset("timeout", value, TIMEOUT_PRESETS, "write a duration such as 10s")}
     return {"total": value}
 
 
-def _preset(policy: str, name: str, presets: Mapping[str, Any], otherwise: str) -> Any:
+def preset(policy: str, name: str, presets: Mapping[str, Any], otherwise: str) -> Any:
+    """The value of a preset; raises ValueError for a name that is none."""
     if name not in presets:
         raise ValueError(f"{shown(name)} is no {policy}: {otherwise}, or a preset: {', '.join(presets)}")
     return presets[name]
@@ -56,7 +56,7 @@ def _retry_short_form(value: object) -> object:
         return value
     if not isinstance(value, str):
         raise ValueError(f"{shown(value)} is no retry: write a preset, or {{max_attempts: 3}} and the like")
-    return RetryConfig(**_preset("retry", value, RETRY_PRESETS, "write {max_attempts: 3} and the like"))
+    return RetryConfig(**preset("retry", value, RETRY_PRESETS, "write {max_attempts: 3} and the like"))
 
 
 RetryForm = OffAble[
@@ -104,7 +104,7 @@ def _bulkhead_short_form(value: object) -> object:
 def _shared_bulkhead_short_form(value: object) -> object:
     if not isinstance(value, str):
         return value
-    return BulkheadConfig(**_preset("bulkhead", value, BULKHEAD_PRESETS, "write {max_concurrent: 10} and the like"))
+    return BulkheadConfig(**preset("bulkhead", value, BULKHEAD_PRESETS, "write {max_concurrent: 10} and the like"))
 
 
 RouteBreaker = OffAble[Annotated[BreakerForm, BeforeValidator(_use, json_schema_input_type=BreakerForm | Name)]]
@@ -139,14 +139,21 @@ RateLimitsForm = OffAble[
 # --- fallback -------------------------------------------------------------------------------------------------------
 
 
+StepWord = Literal["stale", "last_known_good"]
+STEP_WORDS = ("stale", "last_known_good")
+"""Steps that take what the route's cache holds."""
+
+
 def _file_short_form(value: object) -> object:
     return {"path": value} if isinstance(value, str) else value
 
 
 def _step_short_form(value: object) -> object:
-    if isinstance(value, str) and value in LATER_STEPS:
-        raise ValueError(not_available(value))
-    return value
+    if not isinstance(value, str):
+        return value
+    if value not in STEP_WORDS:
+        raise ValueError(f"{shown(value)} is no step: write {', '.join(STEP_WORDS)} or a mapping such as {{static: …}}")
+    return {str(value): True}
 
 
 class FallbackStepForm(FallbackStep):
@@ -168,7 +175,10 @@ class FallbackStepForm(FallbackStep):
         return self
 
 
-_Step = Annotated[FallbackStepForm, BeforeValidator(_step_short_form, json_schema_input_type=FallbackStepForm)]
+_Step = Annotated[
+    FallbackStepForm, BeforeValidator(_step_short_form, json_schema_input_type=FallbackStepForm | StepWord)
+]
+"""A word stands for `{WORD: true}`."""
 
 
 class FallbackForm(Policy):

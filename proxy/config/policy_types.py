@@ -187,14 +187,28 @@ FieldName = Annotated[str, Field(min_length=1, max_length=128)]
 
 # --- cache ----------------------------------------------------------------------------------------------------------
 
-QueryName = Annotated[str, Matching("[A-Za-z0-9_.~:\\[\\]-]{1,64}", "a query parameter", "suburb")]
-_TEMPLATE: Final = "[!-~]{1,256}"
-KeyTemplate = Annotated[str, Matching(_TEMPLATE, "a key", "property:{id}")]
+_QUERY_NAME: Final = r"[A-Za-z0-9_.~:%\[\]-]{1,64}"
+QueryName = Annotated[str, Matching(_QUERY_NAME, "the name of a query parameter", "suburb")]
+"""As clients send it: nothing is decoded."""
+VaryName = Annotated[str, Matching(r"(?!\*$)[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}", "a header name", "X-Market")]
+_PARAM: Final = "[A-Za-z_][A-Za-z0-9_]*"
+_NOT_LONG: Final = "(?=.{1,256}$)"
+_WORD: Final = rf"(?:[A-Za-z0-9_.~-]|\{{{_PARAM}\}})+"
+_TAG: Final = f"{_WORD}(?::{_WORD})*"
+_TAG_HELP: Final = "a tag, which is words of letters, digits, _ . ~ - and {parameters}, with one : between them"
+KeyTemplate = Annotated[
+    str,
+    Matching(
+        rf"{_NOT_LONG}(?:[!-z|~]|\{{(?:query\.{_QUERY_NAME}|{_PARAM})\}})+",
+        "a key, which is text with {parameters}, {query.NAME}, {user} and {hash}",
+        "property:{id}",
+    ),
+]
 """Text with `{parameters}` of the match, `{query.NAME}`, `{user}` and `{hash}`."""
-TagTemplate = Annotated[str, Matching(_TEMPLATE, "a tag", "property:{id}")]
+TagTemplate = Annotated[str, Matching(_NOT_LONG + _TAG, _TAG_HELP, "property:{id}")]
 """Words with `:` between them, and `{parameters}` of the match."""
-TagPattern = Annotated[str, Matching(_TEMPLATE, "a tag", "properties:list:*")]
-"""A tag; with `:*` at its end, all below it as well."""
+TagPattern = Annotated[str, Matching(rf"{_NOT_LONG}(?:{_TAG}(?::\*)?|\*)", _TAG_HELP, "properties:list:*")]
+"""A tag; with `:*` at its end, all below it as well; `*` is all there is."""
 
 # --- Redis ----------------------------------------------------------------------------------------------------------
 

@@ -34,6 +34,23 @@ BULKHEAD_PRESETS: dict[str, dict[str, Any]] = {
 }
 """What `bulkhead: NAME` sets for a pool of the route's own."""
 
+CachePreset = Literal[
+    "search", "trending", "suburbs", "alerts", "details", "listings", "aggregates", "price_history", "static"
+]
+
+CACHE_PRESETS: dict[str, dict[str, Any]] = {
+    "search": {"ttl": 300.0},
+    "trending": {"ttl": 300.0},
+    "suburbs": {"ttl": 600.0},
+    "alerts": {"ttl": 1800.0},
+    "details": {"ttl": 3600.0},
+    "listings": {"ttl": 3600.0},
+    "aggregates": {"ttl": 3600.0},
+    "price_history": {"ttl": 86_400.0},
+    "static": {"ttl": 86_400.0},
+}
+"""What `cache: NAME` sets; seconds."""
+
 BREAKER_PROFILES: dict[ProfileName, dict[str, Any]] = {
     "development": {"consecutive_failures": 10, "break_duration": 120.0},
     "production": {"consecutive_failures": 3, "break_duration": 30.0},

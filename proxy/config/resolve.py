@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from proxy.config.caching import CacheStoreConfig
 from proxy.config.document import Document, Loc
 from proxy.config.forms import PoliciesForm, UpstreamForm
 from proxy.config.model import Config, HeaderEdit, HeaderEdits, RouteConfig, ServerConfig, TlsConfig, UpstreamConfig
@@ -22,10 +23,17 @@ def resolve(form: PoliciesForm, document: Document, folder: Path) -> tuple[Confi
     resolver = _Resolver(form, document, folder)
     server = resolver.server()
     redis = resolver.redis()
+    cache = resolver.cache()
     upstreams = {name: resolver.upstream(name, upstream) for name, upstream in form.upstreams.items()}
     routes = tuple(resolver.route(index) for index in range(len(form.routes)))
     config = Config.model_construct(
-        profile=form.profile, server=server, redis=redis, upstreams=upstreams, routes=routes, digest=""
+        profile=form.profile,
+        server=server,
+        redis=redis,
+        cache=cache,
+        upstreams=upstreams,
+        routes=routes,
+        digest="",
     )
     return config.model_copy(update={"digest": _digest(config)}), resolver.origins
 
@@ -98,6 +106,12 @@ class _Resolver:
         for key in RedisConfig.model_fields:
             self._note(("redis", key), ("redis", key), BUILT_IN)
         return RedisConfig.model_construct(**written(form))
+
+    def cache(self) -> CacheStoreConfig:
+        """The memory that the caches share."""
+        for key in CacheStoreConfig.model_fields:
+            self._note(("cache", key), ("cache", key), BUILT_IN)
+        return CacheStoreConfig.model_construct(**written(self._form.cache))
 
     # --- routes
 

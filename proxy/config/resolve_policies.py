@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from proxy.config.base import Model
+from proxy.config.caching import CacheConfig, InvalidateConfig
 from proxy.config.document import Document, Loc
-from proxy.config.forms import PoliciesForm, RouteSettings
+from proxy.config.forms import PoliciesForm, RouteForm, RouteSettings
 from proxy.config.policies import (
     BreakerConfig,
     BulkheadConfig,
@@ -45,6 +46,14 @@ class Layer:
         return f"{self.label}, line {document.value_mark((*self.path, *path)).line}"
 
 
+def _applying(layers: tuple[Layer, ...], key: str) -> tuple[Layer, ...]:
+    """The layers without `defaults`, where those could only mean other routes: nothing is cached or changed here."""
+    route = layers[-1].settings
+    if isinstance(route, RouteForm) and not (route.reads if key == "cache" else route.writes):
+        return layers[-1:]
+    return layers
+
+
 class _Merged:
     """The keys of one policy, as layer upon layer writes them, each with its origin."""
 
@@ -77,10 +86,18 @@ class PolicyResolver:
         """The values of RouteConfig's policy fields."""
         return {
             "rate_limit": self._rate_limits(route, layers),
-            "fallback": self._fallback(route, layers),
-            "retry": self._retry(route, layers),
+            **self.caching_of_route(route, layers),
+            "retry": self._by_key(route, layers, "retry", RetryConfig),
             "breaker": self._breaker(route, layers),
             "bulkhead": self._bulkhead(route, layers),
+        }
+
+    def caching_of_route(self, route: str, layers: tuple[Layer, ...]) -> dict[str, Any]:
+        """Those that have to do with the cache: `fallback`, `cache` and `invalidate`."""
+        return {
+            "fallback": self._fallback(route, layers),
+            "cache": self._by_key(route, _applying(layers, "cache"), "cache", CacheConfig),
+            "invalidate": self._invalidate(route, _applying(layers, "invalidate")),
         }
 
     # --- lists: what the route writes replaces what the defaults write
@@ -107,6 +124,13 @@ class PolicyResolver:
             return FallbackStep.model_construct(file=file)
         return FallbackStep.model_construct(**written(step))
 
+    def _invalidate(self, route: str, layers: tuple[Layer, ...]) -> InvalidateConfig | None:
+        form, origin = self._replaced(layers, "invalidate")
+        if form is None or form.mode == "off":
+            return None
+        self._origins["routes", route, "invalidate"] = origin
+        return InvalidateConfig.model_construct(**written(form))
+
     def _replaced(self, layers: tuple[Layer, ...], key: str) -> tuple[Any, str]:
         value, origin = None, BUILT_IN
         for layer in layers:
@@ -116,14 +140,14 @@ class PolicyResolver:
 
     # --- mappings: key by key
 
-    def _retry(self, route: str, layers: tuple[Layer, ...]) -> RetryConfig | None:
+    def _by_key(self, route: str, layers: tuple[Layer, ...], key: str, model: type[Any]) -> Any:
         merged = _Merged()
         present = False
-        for layer in self._writing(layers, "retry"):
-            form = layer.settings.retry
+        for layer in self._writing(layers, key):
+            form = getattr(layer.settings, key)
             present = form is not None
-            self._lay(merged, layer, "retry", form)
-        return self._built(route, "retry", RetryConfig, merged) if present else None
+            self._lay(merged, layer, key, form)
+        return self._built(route, key, model, merged) if present else None
 
     def _breaker(self, route: str, layers: tuple[Layer, ...]) -> NamedBreaker | None:
         merged = _Merged()

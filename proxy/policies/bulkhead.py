@@ -85,6 +85,8 @@ class Bulkhead:
         permits, now, deadline = self._permits, self._clock(), exchange.deadline
         if deadline is not None and deadline <= now:
             raise _too_late(exchange)
+        if not exchange.may_queue:
+            raise self._refusal(exchange, "full")
         until = permits.wait_until(now, deadline)
         waiter = _Waiter(self._loop.create_future())
         if not permits.enqueue(waiter, exchange.criticality, now, until):

@@ -43,7 +43,7 @@ class KeyReader:
     __slots__ = ("_reads", "read")
 
     def __init__(self, keys: Sequence[ClientKey]) -> None:
-        self._reads = [_reading(key) for key in keys]
+        self._reads = [reading(key) for key in keys]
         self.read: Reading = read_address if self._reads == [read_address] else self._read_hashed
         """The client's key."""
 
@@ -63,7 +63,8 @@ def read_address(exchange: Exchange) -> bytes:
     return address_key(exchange.client_ip)
 
 
-def _reading(key: ClientKey) -> Reading:
+def reading(key: ClientKey) -> Reading:
+    """How one part of a key is read from an exchange."""
     name = key.name.encode()
     match key.kind:
         case "client_ip":

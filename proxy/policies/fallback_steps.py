@@ -1,15 +1,16 @@
-"""What a fallback can answer with: something fixed, a file, null fields, another upstream."""
+"""What a fallback can answer with: something fixed, a file, null fields, another upstream, what the cache has left."""
 
 import errno
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time
 from typing import Any, Final, Protocol
 
 from proxy.config.policies import FallbackConfig, FallbackStep, FileFallback, StaticFallback
 from proxy.errors import InternalError, ProxyError, Source
 from proxy.exchange import Exchange, Handler, Response
+from proxy.policies.caching.steps import LastKnownGood, Stale
 from proxy.policies.outcome import FIRST_FAILURE_STATUS
 from proxy.policies.timeout import Attempt, Total
 
@@ -57,10 +58,22 @@ class Step(Protocol):
 
 
 def build_steps(
-    config: FallbackConfig, upstreams: Callable[[str], Handler], clock: Callable[[], float] = monotonic
+    config: FallbackConfig,
+    upstreams: Callable[[str], Handler],
+    clock: Callable[[], float] = monotonic,
+    wall: Callable[[], float] = time,
 ) -> list[Step]:
-    """The steps in the order written. Files are read here: raises OSError, also for one over MAX_FILE."""
-    return [_build(step, upstreams, clock) for step in config.steps]
+    """The steps in the order written. Files are read here: raises OSError, also for one over MAX_FILE.
+
+    `clock` is monotonic, `wall` Unix time, both in seconds.
+    """
+    return [_from_cache(step, wall) or _build(step, upstreams, clock) for step in config.steps]
+
+
+def _from_cache(step: FallbackStep, wall: Callable[[], float]) -> Step | None:
+    if step.stale:
+        return Stale(wall)
+    return LastKnownGood(wall) if step.last_known_good else None
 
 
 def _build(step: FallbackStep, upstreams: Callable[[str], Handler], clock: Callable[[], float]) -> Step:

@@ -40,6 +40,13 @@ INVALID: Final = 1 << 13
 DATE: Final = 1 << 14
 LONG: Final = 1 << 15
 """Longer than `_SHORT_NAME`, so its length counts."""
+DIRECTIVES: Final = 1 << 16
+"""Of a request: says what a cache may answer it with."""
+CONDITION: Final = 1 << 17
+"""Of a request: asks for less than the whole response, under a condition or always."""
+CREDENTIALS: Final = 1 << 18
+"""Of a request: tells one user from the other, so that its response may be for that user alone."""
+CACHING: Final = DIRECTIVES | CONDITION | CREDENTIALS
 
 _SHORT_NAME: Final = 64
 
@@ -66,6 +73,10 @@ _KINDS: Final = {
     REQUEST_ID_FIELD.lower(): INTERNAL,
     CRITICALITY_FIELD.lower(): INTERNAL,
     **dict.fromkeys((b"keep-alive", b"proxy-connection", b"te", b"trailer", b"http2-settings"), HOP_BY_HOP),
+    **dict.fromkeys((b"cache-control", b"pragma"), DIRECTIVES),
+    **dict.fromkeys((b"if-none-match", b"if-modified-since", b"if-match", b"if-unmodified-since"), CONDITION),
+    **dict.fromkeys((b"range", b"if-range"), CONDITION),
+    **dict.fromkeys((b"authorization", b"cookie"), CREDENTIALS),
     **dict.fromkeys((b"proxy-authenticate", b"proxy-authorization", b"proxy-authentication-info"), HOP_BY_HOP),
 }
 

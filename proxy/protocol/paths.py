@@ -107,8 +107,8 @@ def _merge_slashes(path: str) -> str:
     return _SLASHES.sub("/", path)
 
 
-def _remove_dot_segments(path: str) -> str:
-    """RFC 3986 section 5.2.4."""
+def remove_dot_segments(path: str) -> str:
+    """`path`, which begins with a slash, less `.` and `..` (RFC 3986 section 5.2.4)."""
     kept: list[str] = []
     segments = path.split("/")[1:]
     for segment in segments:
@@ -127,6 +127,6 @@ _STEPS: Final[tuple[tuple[str, Callable[[str], str]], ...]] = (
     ("\\", _turn_backslashes),
     (";", _strip_parameters),
     ("//", _merge_slashes),
-    ("/.", _remove_dot_segments),
+    ("/.", remove_dot_segments),
 )
 """What a server may or may not do with a path, in this order, each with what the path must hold for it to matter."""

@@ -33,6 +33,10 @@ class Boundary:
         self._recent = b""
         """Its last few bytes as they came."""
 
+    def is_one_head(self, data: bytes) -> bool:
+        """Whether `data` is one head and nothing else, and nothing of an earlier message can have got into it."""
+        return not self._recent and _is_one_head(data)
+
     def sift(self, messages: Messages, data: bytes, *, upgraded: bool, is_idle: bool) -> Messages:
         """Those of `messages` that can be trusted. `data` brought them; `is_idle`: nothing came before it."""
         if self.is_final:

@@ -164,12 +164,16 @@ class Connection(RequestHandler):
         parser = self._parser
         if parser is None or self._force_close or self._close:
             return
+        waiter = self._waiter
+        is_resting = HAS_LANE and not (self._heard or self._lane or self._messages or waiter is None or waiter.done())
+        if is_resting and (known := self._edge.known_heads.find(data)) is not None:
+            self._take(known, EMPTY_PAYLOAD)
+            return
         try:
             messages, upgraded, tail = parser.feed_data(data)
         except http_exceptions.HttpProcessingError as error:
             self._parser_failed(error)
             return
-        waiter = self._waiter
         # Before Python 3.12, the first request may come before aiohttp's request loop has begun to wait for it.
         is_waiting = not self._request_count if waiter is None else not waiter.done()
         is_idle = self._lane is None and is_waiting and not self._messages
@@ -179,6 +183,8 @@ class Connection(RequestHandler):
                 parser.message_consumed()
                 # Heads end with LF: what comes after this one is the beginning of the next.
                 self._heard = payload is EMPTY_PAYLOAD and not data.endswith(b"\n")
+                if is_resting and payload is EMPTY_PAYLOAD and self.boundary.is_one_head(data):
+                    self._edge.known_heads.add(data, message)
                 self._take(message, payload)
                 return
         trusted = self.boundary.sift(messages, data, upgraded=upgraded, is_idle=is_idle)

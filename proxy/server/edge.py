@@ -18,6 +18,7 @@ from proxy.resilience.shedding import Shedder
 from proxy.runtime import Runtime
 from proxy.server.connection import Connection
 from proxy.server.incoming import CLOSED, KEPT_ALIVE, Answered, IncomingRequest
+from proxy.server.known_heads import KnownHeads
 from proxy.server.opening import Opener
 from proxy.server.response_writer import ResponseWriter
 from proxy.server.tunnel import run_tunnel
@@ -48,6 +49,7 @@ class Edge(web.Server):
         super().__init__(handler, request_factory=factory, handler_cancellation=True)
         self.runtime = runtime
         self.outbox = outbox
+        self.known_heads = KnownHeads()
         self.draining = False
         self._metrics = metrics
         self._shedder = Shedder(random.random)

@@ -11,6 +11,7 @@ from aiohttp.http_parser import RawRequestMessage
 from proxy.config.model import Limits
 from proxy.errors import ProxyError
 from proxy.outbox import Outbox
+from proxy.server.known_heads import KnownHeads
 
 if TYPE_CHECKING:
     from proxy.server.connection import Connection
@@ -69,6 +70,11 @@ class Edge(Protocol):
     @property
     def limits(self) -> Limits:
         """The limits in force now."""
+        ...
+
+    @property
+    def known_heads(self) -> KnownHeads:
+        """The heads that other connections have brought, too."""
         ...
 
     @property

@@ -1,20 +1,19 @@
 """Writes a Response to the client: in one go when it is complete in memory, else piece by piece with backpressure."""
 
 from email.utils import formatdate
-from http import HTTPStatus
 from math import inf
 from time import monotonic, time
 
 from proxy.errors import ClientDisconnected
 from proxy.exchange import Body, Exchange, Response
+from proxy.protocol.encoded import kinds_of, status_line
 from proxy.protocol.fields import CONTENT_LENGTH, DATE, INTERNAL, KINDS
-from proxy.protocol.headers import RawHeaders
 from proxy.server.connection import Connection
 
-PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
-STATUS_LINES = {status: b"HTTP/1.1 %d %b" % (status, PHRASES.get(status, b"")) for status in range(100, 600)}
 NO_BODY = frozenset({204, 304, *range(100, 200)})
 """RFC 9110 section 6.4.1: these have no content, whatever their fields say."""
+_END = (b"", b"")
+"""The empty line, and what comes after the head."""
 
 
 class HttpDate:
@@ -45,11 +44,13 @@ class ResponseWriter:
     def whole(self, exchange: Exchange, response: Response, body: bytes, *, keep_alive: bool) -> bytes:
         """Head and body of a response that is complete in memory."""
         if response.status in NO_BODY:
-            return self._head(exchange, response, keep_alive)
+            return b"\r\n".join(self._head(exchange, response, keep_alive))
         if exchange.request.method == "HEAD":
-            return self._head(exchange, response, keep_alive, length=len(body) if body else None)
+            return b"\r\n".join(self._head(exchange, response, keep_alive, length=len(body) if body else None))
         exchange.bytes_out = length = len(body)
-        return self._head(exchange, response, keep_alive, length=length) + body
+        lines = self._head(exchange, response, keep_alive, length=length)
+        lines[-1] = body  # in one go: a large one is copied once
+        return b"\r\n".join(lines)
 
     async def stream(
         self,
@@ -70,7 +71,7 @@ class ResponseWriter:
         chunked = not (bodiless or kinds_of(response.headers) & CONTENT_LENGTH)
         if chunked and exchange.request.version == (1, 0):
             chunked = keep_alive = False
-        connection.send(self._head(exchange, response, keep_alive, chunked=chunked))
+        connection.send(b"\r\n".join(self._head(exchange, response, keep_alive, chunked=chunked)))
         if bodiless:
             return keep_alive
         while data := await body.read():
@@ -101,7 +102,7 @@ class ResponseWriter:
     def switch(self, connection: Connection, exchange: Exchange, response: Response) -> None:
         """Write the 101 that turns the connection into a tunnel. Raises ClientDisconnected."""
         response.headers.append((b"Connection", b"Upgrade"))
-        connection.send(self._head(exchange, response, keep_alive=True))
+        connection.send(b"\r\n".join(self._head(exchange, response, keep_alive=True)))
 
     def _head(
         self,
@@ -111,13 +112,30 @@ class ResponseWriter:
         *,
         length: int | None = None,
         chunked: bool = False,
-    ) -> bytes:
-        """The head; `length` is used unless the response brings its own."""
+    ) -> list[bytes]:
+        """The lines of the head, an empty one and what follows it, nothing yet; `length` unless the response has its own.
+
+        What is encoded already holds if the fields still begin with those that it stands for.
+        """
         fields = response.headers
-        kinds = kinds_of(fields)
+        encoded = response.encoded
+        if (
+            encoded is not None
+            and encoded.fields == (fields if len(fields) == encoded.count else fields[: encoded.count])
+            and encoded.status == response.status
+            and encoded.reason == response.reason
+        ):
+            fields = fields[encoded.count :]
+            kinds = encoded.kinds
+            begin = encoded.lines
+        else:
+            kinds = 0
+            begin = status_line(response.status, response.reason)
+        if fields:
+            kinds |= kinds_of(fields)
         if kinds & INTERNAL:  # the request id of an upstream that sends one back: ours is the same, or the right one
             fields = [field for field in fields if not KINDS[field[0]] & INTERNAL]
-        lines = [_status_line(response), *map(b": ".join, fields)]
+        lines = [begin, *map(b": ".join, fields)]
         if length is not None and not kinds & CONTENT_LENGTH:
             lines.append(b"Content-Length: %d" % length)
         elif chunked:
@@ -132,19 +150,5 @@ class ResponseWriter:
             lines.append(self._via)
         if b"x-request-id" not in response.withheld:
             lines.append(b"X-Request-ID: " + exchange.request_id.encode())
-        lines.append(b"\r\n")
-        return b"\r\n".join(lines)
-
-
-def kinds_of(fields: RawHeaders) -> int:
-    """The kinds of all fields together."""
-    kinds = 0
-    for name, _ in fields:
-        kinds |= KINDS[name]
-    return kinds
-
-
-def _status_line(response: Response) -> bytes:
-    if response.reason:
-        return b"HTTP/1.1 %d %b" % (response.status, response.reason)
-    return STATUS_LINES[response.status]
+        lines += _END
+        return lines

@@ -66,6 +66,9 @@ class Subscription:
         self._task: asyncio.Task[None] | None = None
         self.is_live = False
         """Whether messages arrive now."""
+        self.on_loss: Callable[[float], None] | None = None
+        """Called when none arrive any more, with the seconds since the last sign of life."""
+        self._heard_at = 0.0
 
     def start(self) -> None:
         """Subscribe, now and again after every interruption."""
@@ -97,7 +100,7 @@ class Subscription:
             except Exception:
                 log.exception("Bug: a subscription starts anew")
             failures = 0 if self.is_live else failures + 1
-            self.is_live = False
+            self._lost()
             longest = min(BACKOFF * 2 ** min(failures, 10), MAX_BACKOFF)
             await asyncio.sleep(longest * (0.5 + 0.5 * self._random()))
 
@@ -111,18 +114,26 @@ class Subscription:
                 for _channel in self._channels:
                     await connection.read_response()
             self.is_live = True
+            self._heard_at = asyncio.get_running_loop().time()
             self._gap("subscribed")
             await self._receive(connection)
         finally:
             await connection.disconnect(nowait=True)
 
+    def _lost(self) -> None:
+        was_live, self.is_live = self.is_live, False
+        if was_live and self.on_loss is not None:
+            self.on_loss(asyncio.get_running_loop().time() - self._heard_at)
+
     async def _receive(self, connection: "AbstractConnection") -> None:
+        time = asyncio.get_running_loop().time
         is_asked = False
         taken = 0
         while True:
             # A limit of the reader's own does not end the connection, and a message that has half arrived stays.
             answer = await connection.read_response(timeout=self._ping_after)
             if answer is not None:
+                self._heard_at = time()
                 is_asked = False
                 if answer[0] == b"message":
                     self._put(Message(answer[1], answer[2]))

@@ -136,6 +136,8 @@ class JsonAccessLog:
             "attempts": exchange.attempt,
             "user_agent": printable(request.headers.get(_USER_AGENT, ""), _MAX_TEXT),
         }
+        if exchange.cache_outcome:
+            fields["cache"] = exchange.cache_outcome
         if traceparent := request.headers.get(_TRACEPARENT):
             _add_trace(fields, traceparent)
         if exchange.received_deadline:

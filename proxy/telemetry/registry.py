@@ -12,6 +12,8 @@ from prometheus_client.registry import CollectorRegistry
 from prometheus_client.samples import Sample
 
 from proxy.telemetry import metrics as declared
+from proxy.telemetry.cache_instruments import CacheStoreMetrics, RouteCacheMetrics
+from proxy.telemetry.cache_metrics import cache_rows
 from proxy.telemetry.exposition import CONTENT_TYPE, labels, render
 from proxy.telemetry.instruments import Histogram, RedisMetrics, RouteMetrics, ServerMetrics, UpstreamMetrics
 from proxy.telemetry.metrics import Family
@@ -94,6 +96,8 @@ class Metrics:
         """Whether the configuration in force has one."""
         self._redis: RedisMetrics | None = None
         self._bulkhead_waits: dict[str, Histogram] = {}
+        self._caches: dict[str, RouteCacheMetrics] = {}
+        self.cache_store = CacheStoreMetrics()
         self._logs: list[DropCounter] = []
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -118,6 +122,10 @@ class Metrics:
         """How long exchanges waited for a permit of that bulkhead; made on first use."""
         return self._bulkhead_waits.get(name) or self._bulkhead_waits.setdefault(name, Histogram())
 
+    def cache(self, route: str) -> RouteCacheMetrics:
+        """The instruments of a route's cache, made on first use."""
+        return self._caches.get(route) or self._caches.setdefault(route, RouteCacheMetrics(route))
+
     def watch_access_log(self, log: DropCounter) -> None:
         """Count the lines that this log drops, too."""
         self._logs.append(log)
@@ -134,6 +142,7 @@ class Metrics:
         """Every family of `metrics.py` with its present values; called by the registry."""
         yield from self._collect_routes()
         yield from self._collect_policies()
+        yield from self._collect_cache()
         yield from self._collect_redis()
         yield from self._collect_upstreams()
         yield from self._collect_pools()
@@ -161,6 +170,12 @@ class Metrics:
         for family, rows in state_rows(self.states, monotonic()):
             yield _metric(family, rows)
         yield _histogram(declared.BULKHEAD_WAIT, [((name,), waits) for name, waits in self._bulkhead_waits.items()])
+
+    def _collect_cache(self) -> Iterator[Metric]:
+        for family, rows in cache_rows(self._caches.values(), self.cache_store, self.states):
+            yield _metric(family, rows)
+        durations = [((each.name,), each.fill_duration) for each in self._caches.values()]
+        yield _histogram(declared.CACHE_FILL_DURATION, durations)
 
     def _collect_redis(self) -> Iterator[Metric]:
         redis = [] if self._redis is None or not self.has_redis else [self._redis]

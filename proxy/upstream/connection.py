@@ -289,8 +289,10 @@ class Connection(asyncio.Protocol):
 
     def _answer(self, body: bytes | Inflow) -> Response:
         reader = self._reader
-        fields = [] if reader.head is None else reader.head.fields
-        return Response(reader.status, fields, body, reason=safe_reason(reader.reason))
+        head = reader.head
+        answer = Response(reader.status, [] if head is None else head.fields, body, reason=safe_reason(reader.reason))
+        answer.is_open_ended = head is not None and head.framing is Framing.CLOSE
+        return answer
 
     def _switch(self) -> Response:
         """101: from here on the transport belongs to a tunnel, which only idle silence ends."""

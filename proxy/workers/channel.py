@@ -66,7 +66,7 @@ class Channel:
 
     async def ask(self, what: str, limit: float, **details: Any) -> Any:
         """The answer to a request. Raises NoAnswer, after `limit` seconds at the latest."""
-        if self._reading.done():
+        if self.is_gone:
             raise NoAnswer(_GONE)
         number = next(self._numbers)
         answer = self._waiting[number] = asyncio.get_running_loop().create_future()
@@ -86,7 +86,17 @@ class Channel:
     @property
     def is_backed_up(self) -> bool:
         """Whether the other side has not taken all that was sent."""
-        return self._writer.transport.get_write_buffer_size() > 0
+        return self.backlog > 0
+
+    @property
+    def backlog(self) -> int:
+        """Bytes that the other side has not taken and that its socket has no room for."""
+        return self._writer.transport.get_write_buffer_size()
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether there is nobody at the other end any more."""
+        return self._reading.done()
 
     def _send(self, message: Mapping[str, Any]) -> None:
         if self._writer.is_closing():

@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import socket
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -14,8 +15,12 @@ from proxy.telemetry.events import ReloadEvent
 from proxy.telemetry.merge import Changes, Values, apply, process_values
 from proxy.workers.channel import Channel, Handler, NoAnswer
 from proxy.workers.launch import launch
+from proxy.workers.purge_line import PurgeLine
 from proxy.workers.share import pack
 from proxy.workers.timing import Timing
+
+Purged = Callable[["Child", Sequence[str], int], Awaitable[bool]]
+"""Hears of a purge in one worker: its tags and its level. Whether all others have taken it."""
 
 STATES = ("starting", "ready", "unready", "blocked", "draining")
 _REAP = 0.005
@@ -34,6 +39,8 @@ class Child:
         self.values: Values = {}
         self.draining = False
         self.channel: Channel
+        self.purges: PurgeLine
+        """Tells it what was purged in another worker."""
         self._process = process
         self._timing = timing
         self._born = self._heard = monotonic()
@@ -41,15 +48,20 @@ class Child:
         self._pulse: Mapping[str, Any] = {"ready": False, "reasons": ["starting"], "details": {}, "lag": 0.0}
 
     @classmethod
-    async def spawn(cls, index: int, port: SharedPort, timing: Timing) -> "Child":
+    async def spawn(cls, index: int, port: SharedPort, timing: Timing, purged: Purged) -> "Child":
         """Start the process. Raises OSError."""
         ours, theirs = socket.socketpair()
         with contextlib.ExitStack() as unless_started, theirs:
             unless_started.enter_context(ours)
             child = cls(index, launch(index, theirs, port), timing)
             unless_started.pop_all()
-        handlers: Mapping[str, Handler] = {"pulse": child._take_pulse, "values": child._take_values}
+        handlers: Mapping[str, Handler] = {
+            "pulse": child._take_pulse,
+            "values": child._take_values,
+            "purged": partial(purged, child),
+        }
         child.channel = await Channel.open(ours, handlers)
+        child.purges = PurgeLine(child.channel, "heard")
         return child
 
     @property
@@ -138,6 +150,10 @@ class Child:
         self._heard += asleep
         if self._serves and not self.draining and monotonic() - self._heard > self._timing.kill:
             self.kill("blocked")
+
+    async def hear(self, tags: Sequence[str], validity: int) -> bool:
+        """Tell it what was purged elsewhere. Whether it has taken it; a blocked one is not waited for."""
+        return await self.purges.send(tags, validity, waits=self.is_up)
 
     def measure(self) -> None:
         """Look at the process from outside."""

@@ -6,8 +6,10 @@ cannot be split evenly. Each worker has at least one of what it cannot do withou
 
 from typing import TypeVar
 
+from proxy.config.caching import CacheStoreConfig
 from proxy.config.model import Config, RouteConfig, ServerConfig, UpstreamConfig
 from proxy.config.policies import BulkheadConfig
+from proxy.config.policy_types import Rate
 
 B = TypeVar("B", bound=BulkheadConfig)
 
@@ -20,6 +22,7 @@ def divide(config: Config, workers: int, index: int) -> Config:
     return config.model_copy(
         update={
             "server": share.server(config.server),
+            "cache": share.cache(config.cache),
             "upstreams": {name: share.upstream(upstream) for name, upstream in config.upstreams.items()},
             "routes": tuple(map(share.route, config.routes)),
         }
@@ -39,6 +42,14 @@ class _Share:
         limits = server.limits
         divided = limits.model_copy(update={"max_connections": self.of(limits.max_connections)})
         return server.model_copy(update={"limits": divided})
+
+    def cache(self, cache: CacheStoreConfig) -> CacheStoreConfig:
+        """Each worker fetches everything to warm its memory, and all together at the rate of the file."""
+        if cache.warm is None:
+            return cache
+        rate = cache.warm.rate
+        divided = cache.warm.model_copy(update={"rate": Rate(rate.count, rate.period * self._workers)})
+        return cache.model_copy(update={"warm": divided})
 
     def upstream(self, upstream: UpstreamConfig) -> UpstreamConfig:
         return upstream.model_copy(update={"max_connections": self.of(upstream.max_connections)})

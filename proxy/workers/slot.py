@@ -10,7 +10,7 @@ from proxy.config.model import Config
 from proxy.process import explain
 from proxy.server.shared_port import SharedPort
 from proxy.telemetry.merge import Values, absorb
-from proxy.workers.child import Child
+from proxy.workers.child import Child, Purged
 from proxy.workers.restarts import Backoff, reason_of
 from proxy.workers.timing import Timing
 
@@ -18,7 +18,7 @@ log = logging.getLogger("tidegate.workers")
 
 
 class Slot:
-    """The place of worker `index`. `share` gives what it is to serve; `joined` and `ended` hear of starts and ends.
+    """The place of worker `index`. `share` gives what it is to serve; the other functions hear of what happens here.
 
     Before `one_serves` is set, nobody is started again: if no worker can start, that is the end of it.
     """
@@ -33,6 +33,7 @@ class Slot:
         share: Callable[[int], Config],
         joined: Callable[[Child], Awaitable[None]],
         ended: Callable[[str], None],
+        purged: Purged,
     ) -> None:
         self.index = index
         self.child: Child | None = None
@@ -46,6 +47,7 @@ class Slot:
         self._share = share
         self._joined = joined
         self._ended = ended
+        self._purged = purged
         self._problem = ""
         """Why the last start failed, if it did."""
         self._backoff = Backoff()
@@ -99,7 +101,7 @@ class Slot:
 
     async def _one_life(self) -> str:
         try:
-            child = self.child = await Child.spawn(self.index, self._port, self._timing)
+            child = self.child = await Child.spawn(self.index, self._port, self._timing, self._purged)
         except OSError as error:
             self._tried(explain(error))
             return "crashed"

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import socket
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic, time
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 
 from proxy import __version__
 from proxy.admin.breakers import BreakerStatus, ForcedState
+from proxy.admin.cache_view import NO_ANSWER, CacheStatus, EntryReport, Purged, SelectionKind, Warming
 from proxy.admin.server import AdminServer, HealthServer
 from proxy.admin.view import Readiness, RouteView
 from proxy.app import load_and_warn, warn_of_restart
@@ -31,7 +33,7 @@ from proxy.workers.child import STATES, Child
 from proxy.workers.division import divide
 from proxy.workers.slot import Slot
 from proxy.workers.timing import PULSE, USUAL, Timing
-from proxy.workers.views import RECENT_REQUESTS, readiness_of, routes_of
+from proxy.workers.views import RECENT_REQUESTS, caches_of, entries_of, readiness_of, routes_of
 
 log = logging.getLogger("tidegate.workers")
 
@@ -136,6 +138,7 @@ class Supervisor:
                 share=self._share,
                 joined=self._force_again,
                 ended=self._ended,
+                purged=self._pass_on,
             )
             self._slots.append(slot)
             self._running.append(asyncio.create_task(slot.run()))
@@ -160,6 +163,7 @@ class Supervisor:
             asleep = max(0.0, monotonic() - due)  # when we were stopped ourselves, nobody else is to blame
             for child in self._children:
                 child.check(asleep)
+                child.purges.catch_up()
 
     def _share(self, index: int) -> Config:
         return divide(self._config, self._count, index)
@@ -255,6 +259,34 @@ class Supervisor:
         self._forced = {name: forced for name, forced in self._forced.items() if forced.until > now}
         for name, forced in self._forced.items():
             await child.command("force_breaker", name=name, state=forced.state, seconds=forced.until - now)
+
+    # --- the cache ---
+
+    async def _pass_on(self, origin: Child, tags: Sequence[str], validity: int) -> bool:
+        """Tell all other workers what one of them has purged. Whether they have taken it."""
+        others = (child for child in self._children if child is not origin)
+        return all(await asyncio.gather(*(child.hear(tags, validity) for child in others)))
+
+    async def purge(self, kind: SelectionKind, values: Sequence[str], *, soft: bool) -> Purged:
+        """Have one worker purge; it tells Redis, and the others hear of it as of any other purge."""
+        for child in self._children:
+            answer = await child.command("purge", kind=kind, values=values, soft=soft)
+            if answer is not None:
+                return Purged(**{**answer, "tags": tuple(answer["tags"])})
+        return Purged(problem=NO_ANSWER)
+
+    async def caches(self) -> list[CacheStatus]:
+        """Those of all workers."""
+        return caches_of(await self._command("caches"))
+
+    async def cache_entry(self, url: str) -> EntryReport:
+        """What the workers that answer have stored."""
+        return entries_of(await self._command("cache_entry", url=url))
+
+    async def warm(self) -> Warming:
+        """Have every worker fetch again what the file says, each its own share of the rate."""
+        answers = set((await self._command("warm")).values())
+        return "started" if "started" in answers else "running" if "running" in answers else "off"
 
     # --- what the admin listener asks (AdminView) ---
 

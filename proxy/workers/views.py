@@ -4,9 +4,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from proxy.admin.cache_view import NO_ANSWER, CacheStatus, EntryReport, EntryStatus
 from proxy.admin.view import Readiness, RouteView
 from proxy.app import view_of
 from proxy.config.model import Config, RouteConfig
+from proxy.policies.caching.warming import WarmProgress
 from proxy.telemetry.statistics import summarize
 from proxy.workers.child import Child
 
@@ -36,6 +38,26 @@ def readiness_of(children: Sequence[Child], *, draining: bool, digest: str) -> R
 def routes_of(config: Config, answers: Sequence[Mapping[str, Any]]) -> list[RouteView]:
     """The routes of `config` with what the workers have counted for each."""
     return [_route(route, [answer[route.name] for answer in answers]) for route in config.routes]
+
+
+def caches_of(answers: Mapping[int, Sequence[Mapping[str, Any]]]) -> list[CacheStatus]:
+    """The caches of the workers, which are named by their numbers."""
+    return [
+        CacheStatus(**{**each, "warm": each["warm"] and WarmProgress(**each["warm"]), "worker": worker})
+        for worker, found in answers.items()
+        for each in found
+    ]
+
+
+def entries_of(answers: Mapping[int, Mapping[str, Any]]) -> EntryReport:
+    """What the workers have stored for one URL; why nothing, if none has."""
+    entries = tuple(
+        EntryStatus(**{**each, "vary": tuple(each["vary"]), "tags": tuple(each["tags"]), "worker": worker})
+        for worker, found in answers.items()
+        for each in found["entries"]
+    )
+    first = next(iter(answers.values()), {"route": "", "key": "", "reason": NO_ANSWER})
+    return EntryReport(first["route"], first["key"], "" if entries else first["reason"], entries)
 
 
 def _reasons(children: Sequence[Child]) -> list[str]:

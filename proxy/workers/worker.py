@@ -28,14 +28,16 @@ from proxy.config.loader import Loaded
 from proxy.config.model import Config
 from proxy.config.problems import ConfigError
 from proxy.process import explain, loop_factory, settle_garbage, stop_or_cut_short
+from proxy.protocol.caching.stored import Validity
 from proxy.server.shared_port import SharedPort
 from proxy.telemetry.logs import setup_logging
 from proxy.telemetry.merge import Values, changes, values_of
 from proxy.workers.channel import Channel, Handler
+from proxy.workers.purge_line import PurgeLine
 from proxy.workers.share import unpack
 from proxy.workers.timing import PULSE
 
-COMMANDS = frozenset({"breakers", "force_breaker", "release_breaker"})
+COMMANDS = frozenset({"breakers", "force_breaker", "release_breaker", "purge", "caches", "cache_entry", "warm"})
 """Methods of App that the supervisor passes on to every worker."""
 
 
@@ -52,6 +54,8 @@ class Worker:
         self._drain: tuple[float, float] | None = None
         self._told: Values = {}
         self._channel: Channel
+        self._purges: PurgeLine
+        """Tells the other workers what was purged here."""
 
     async def run(self, sock: socket.socket) -> int:
         """Serve until told to end, or until the supervisor is gone. The exit code."""
@@ -62,11 +66,13 @@ class Worker:
             "refresh": self._tell_values,
             "routes": self._routes,
             "command": self._command,
+            "heard": self._heard,
             "reopen_logs": self._reopen_logs,
             "drain": self._end,
             "stop": self._stop,
         }
         self._channel = await Channel.open(sock, handlers)
+        self._purges = PurgeLine(self._channel, "purged")
         orphaned = asyncio.create_task(self._notice_the_end_of_the_supervisor())
         reporting = asyncio.create_task(self._report())
         await self._ending.wait()
@@ -85,6 +91,7 @@ class Worker:
     async def _start(self, config: str) -> str:
         """Why it cannot serve, or nothing when it does."""
         self._config = unpack(config)
+        self._app.tell = self._tell_purge
         try:
             await self._app.start()
         except (ConfigError, OSError) as error:
@@ -130,6 +137,7 @@ class Worker:
         for turn in itertools.count():
             await asyncio.sleep(PULSE)
             # A supervisor that does not listen gets no more: what it has not taken would pile up here.
+            self._purges.catch_up()
             if self._serves and not self._channel.is_backed_up:
                 self._tell_pulse()
                 if turn % 2:
@@ -167,6 +175,17 @@ class Worker:
         if name not in COMMANDS:
             raise ValueError(f"there is no command {name}")
         return await getattr(self._app, name)(**arguments)
+
+    # --- purges ---
+
+    async def _tell_purge(self, tags: Sequence[str], validity: int) -> None:
+        """Raises TimeoutError when not all other workers have taken it in time."""
+        if not await self._purges.send(tags, validity):
+            raise TimeoutError
+
+    def _heard(self, tags: list[str], validity: int) -> bool:
+        self._app.heard(tags, Validity(validity))
+        return True
 
     def _reopen_logs(self) -> None:
         if self._serves:

@@ -9,9 +9,11 @@ import pytest
 import yaml
 
 from proxy.config.base import Model
+from proxy.config.caching import CacheConfig, CacheStoreConfig
 from proxy.config.model import Limits, ServerConfig, UpstreamSettings
 from proxy.config.policies import BreakerConfig, BulkheadConfig, Policy, RedisSettings, RetryConfig, TimeoutConfig
-from proxy.config.presets import TIMEOUT_PRESETS
+from proxy.config.presets import CACHE_PRESETS, TIMEOUT_PRESETS
+from proxy.config.quantities import parse_duration
 from proxy.errors import ClientError, ProxyError, UpstreamError
 from proxy.explain import Refused, explain
 from proxy.policies_file import load
@@ -22,8 +24,9 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
 POLICY_PAGES = [
-    *("timeouts", "retry", "breaker", "bulkhead", "rate-limit", "fallback", "shadow", "shedding", "redis", "workers"),
-    *("routing", "upstreams", "limits", "client-identity", "errors", "lifecycle"),
+    *("timeouts", "retry", "breaker", "bulkhead", "rate-limit", "fallback", "cache", "invalidation"),
+    *("shadow", "shedding", "redis", "workers", "routing", "upstreams", "limits", "client-identity"),
+    *("errors", "lifecycle"),
 ]
 TEMPLATE = ["What it does", "When to use it", "Keys", "Metrics", "What the client sees", "Anti-patterns"]
 
@@ -116,6 +119,10 @@ def test_metrics_that_are_named_exist(page: str) -> None:
         ("configuration", "`bulkhead` and `bulkheads`", BulkheadConfig()),
         ("retry", "Keys", RetryConfig()),
         ("breaker", "Keys", BreakerConfig()),
+        ("cache", "Keys", CacheConfig()),
+        ("cache", "Keys", CacheStoreConfig()),
+        ("configuration", "`cache` of a route", CacheConfig()),
+        ("configuration", "`cache` of the file", CacheStoreConfig()),
         ("bulkhead", "Keys", BulkheadConfig()),
     ],
 )
@@ -170,6 +177,15 @@ def test_timeout_presets_are_documented(page: str) -> None:
     assert sentence is not None
     documented = dict(re.findall(r"`([a-z_]+)` ([0-9]+s)", sentence[1]))
     assert documented == TIMEOUT_PRESETS
+
+
+@pytest.mark.parametrize("page", ["cache", "configuration"])
+def test_cache_presets_are_documented(page: str) -> None:
+    sentence = re.search(r"preset\s+stands\s+for\s+a\s+`ttl`:(.*?)\.\s", prose(DOCS / f"{page}.md"), re.DOTALL)
+
+    assert sentence is not None
+    documented = {name: parse_duration(ttl) for name, ttl in re.findall(r"`([a-z_]+)` ([0-9]+[mhd])", sentence[1])}
+    assert documented == {name: preset["ttl"] for name, preset in CACHE_PRESETS.items()}
 
 
 # --- errors ---------------------------------------------------------------------------------------------------------

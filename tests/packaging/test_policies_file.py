@@ -67,6 +67,11 @@ def test_the_schema_is_a_schema_and_accepts_the_root_file(schema_file: Path) -> 
         f"{UPSTREAMS}routes:\n  - {{name: a, match: GET /, retires: 1}}\n",
         f"{UPSTREAMS}routes:\n  - {{name: a, match: GET /, retry: {{max_attempts: 0}}}}\n",
         f"{UPSTREAMS}routes:\n  - {{name: a, match: GET /, timeout: 5}}\n",
+        f"{UPSTREAMS}routes:\n  - {{name: a, match: GET /, cache: true}}\n",
+        f"{UPSTREAMS}routes:\n  - {{name: a, match: GET /, cache: {{tags: ['a=b']}}}}\n",
+        f"{UPSTREAMS}routes:\n  - {{name: a, match: POST /, invalidate: 'a:*:b'}}\n",
+        f"{UPSTREAMS}routes:\n  - {{name: a, match: GET /, fallback: [fresh]}}\n",
+        f"cache: {{warm: 5}}\n{UPSTREAMS}{ROUTES}",
         f"{UPSTREAMS}routes:\n  - {{name: a}}\n",
         f"upstreams: {{a: {{}}}}\n{ROUTES}",
         f"upstreams: {{a: {{url: 'ftp://a'}}}}\n{ROUTES}",
@@ -95,6 +100,7 @@ upstreams:
   a: {url: http://127.0.0.1:3000, health: /up, host: upstream}
   b: {endpoints: ["https://b.test"], health: {path: "/up?x=1", interval: 1s}, ejection: off, tls: {server_name: b}}
 redis: redis://localhost
+cache: {max_bytes: 1GiB, compress_above: off, warm: [/k]}
 breakers: {ml: {consecutive_failures: 3}}
 bulkheads: {db: database, own: {max_concurrent: 3}}
 defaults: {upstream: a, timeout: search, security_headers: off, retry: none}
@@ -106,6 +112,13 @@ routes:
   - {name: t, match: GET /t, fallback: [{static: {body: {a: null}}}, {null_fields: [a, b]}], criticality: critical}
   - {name: x, match: GET /x, timeout: off}
   - {name: y, match: [GET /y, "* /z/{id}/*"], upstream: b, timeout: 1m30s, rewrite: off, cache: off}
+  - {name: k, match: GET /k, cache: 5m, invalidate: off}
+  - {name: l, match: GET /l, cache: search, fallback: [stale, last_known_good, {stale: true}]}
+  - {name: m, match: GET /m, cache: {negative_ttl: off, per_user: api_key, query: [], set_cookie: store, tags: ["a:b"]}}
+  - {name: n, match: GET /n, cache: {per_user: [api_key, "cookie:s"], key: "a:{query.b}", ttl: "${TTL:-1m}", mode: off}}
+  - {name: u, match: POST /u, invalidate: "a:*"}
+  - {name: v, match: "DELETE /v/{id}", invalidate: ["a:{id}", "*"]}
+  - {name: w, match: PUT /w, invalidate: {tags: [a], mode: shadow}}
   - {name: z, match: POST /z, timeout: {total: none, attempt: 5s}, headers: {request: {set: {X-A: b}, remove: [X-B]}}}
 """
 

@@ -135,6 +135,23 @@ async def test_permit_comes_back_when_the_client_leaves() -> None:
 # --- the queue ---
 
 
+async def test_what_may_not_queue_is_refused_at_once() -> None:
+    setup = Setup(ScriptedHandler())
+    first = await setup.begin()
+    exchange = make_exchange()
+    exchange.may_queue = False
+
+    with pytest.raises(BulkheadFull) as caught:
+        await setup.layer.handle(exchange)
+
+    assert not caught.value.request_written
+    assert setup.state == (1, 0)
+    assert [each.decision for each in exchange.decisions or ()] == ["full"]
+    first.close()
+    (await setup.layer.handle(exchange)).close()
+    assert setup.state == (0, 0)
+
+
 async def test_waiter_goes_on_when_a_permit_is_free_and_its_wait_is_counted() -> None:
     handler = ScriptedHandler()
     setup = Setup(handler)

@@ -2,8 +2,9 @@
 
 import contextlib
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from time import time
 
 from proxy.app import App
 from tests.support.instance import Instance
@@ -22,13 +23,16 @@ class RunningApp(Instance):
 
 
 @contextlib.asynccontextmanager
-async def running_app(policies: str) -> AsyncIterator[RunningApp]:
-    """Start the app with this policies.yaml, on free ports where it names none, and stop it in the end."""
+async def running_app(policies: str, *, wall: Callable[[], float] = time) -> AsyncIterator[RunningApp]:
+    """Start the app with this policies.yaml, on free ports where it names none, and stop it in the end.
+
+    `wall` is the clock that the cache goes by, in Unix seconds.
+    """
     with tempfile.TemporaryDirectory(prefix="tidegate-") as name:
         folder = Path(name)
         file = folder / "policies.yaml"
         file.write_text(complete(policies, folder))
-        app = App(file)
+        app = App(file, wall=wall)
         await app.start()
         try:
             yield RunningApp(app, folder)

@@ -1,0 +1,433 @@
+"""The cache as a layer: answers from what is stored, and has it fetched where it is not, once for all who ask."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from proxy.errors import CollapsedFailure, NotCached, ProxyError
+from proxy.exchange import Exchange, Response
+from proxy.policies.caching.delivery import deliver
+from proxy.policies.caching.errand import Errand, Filling, is_due, passing_key, put
+from proxy.policies.caching.fill_request import fill_exchange, lend_trace
+from proxy.policies.caching.fill import Fill
+from proxy.policies.caching.keeper import Head, Kind
+from proxy.policies.caching.user import user_reader
+from proxy.protocol.caching.directives import NO_DIRECTIVES, RequestDirectives, request_directives
+from proxy.protocol.caching.keys import CacheKey, KeyMaker, Unkeyed
+from proxy.protocol.caching.reuse import Use, age_of, may_stand_in, use_of
+from proxy.protocol.caching.status_field import forwarded, hit
+from proxy.protocol.caching.stored import StoredResponse, Validity
+from proxy.protocol.caching.terms import terms_of
+from proxy.protocol.caching.updating import freshened_fields, head_update
+from proxy.protocol.caching.vary import variant_of
+from proxy.protocol.fields import CONDITION, DIRECTIVES
+from proxy.storage.memory import Entry
+from proxy.telemetry.events import Decision
+
+_SPECIAL: Final = DIRECTIVES | CONDITION
+_FAILED: Final = frozenset({500, 502, 503, 504})
+"""What stale-if-error is for (RFC 5861 section 4)."""
+_OK: Final = 200
+_NOT_MODIFIED: Final = 304
+_STALE: Final = Decision("cache", "stale")
+_STALE_ON_ERROR: Final = Decision("cache", "stale_on_error")
+_FOR_ALL: Final = frozenset({"no_freshness", "status"})
+"""Reasons not to store a failure that do not keep it from those who have waited for it."""
+
+
+class Look:
+    """What is known of one request when it has been looked up."""
+
+    __slots__ = ("before", "directives", "entry", "key", "reason", "validity")
+
+    def __init__(self, key: CacheKey, entry: Entry | None, directives: RequestDirectives) -> None:
+        self.key = key
+        self.entry = entry
+        self.directives = directives
+        self.before: StoredResponse | None = None
+        """What there is and may not be sent as it is."""
+        self.validity = Validity.VALID
+        self.reason = "uri-miss"
+        """Why the upstream is asked, as Cache-Status has it."""
+
+    @property
+    def is_forced(self) -> bool:
+        """Whether the client wants more than the freshness of what is stored: what others were given will not do."""
+        said = self.directives
+        return said is not NO_DIRECTIVES and (
+            said.no_cache or said.no_store or said.max_age is not None or said.min_fresh is not None
+        )
+
+
+class Cache:
+    """Around everything that costs the upstream something."""
+
+    __slots__ = ("_clock", "_filling", "_fills", "_inner", "_loop", "_make_key", "_memory", "_metrics", "_purges", "_store", "_user")
+
+    def __init__(
+        self, filling: Filling, maker: KeyMaker, *, loop: asyncio.AbstractEventLoop, clock: Callable[[], float]
+    ) -> None:
+        self._filling = filling
+        self._inner = filling.inner
+        self._store = filling.store
+        self._memory = filling.memory
+        self._fills = filling.store.fills
+        self._purges = filling.store.purges
+        self._metrics = filling.metrics
+        self._make_key = maker.make
+        self._user = user_reader(filling.config.per_user)
+        self._loop = loop
+        self._clock = clock
+
+    async def handle(self, exchange: Exchange) -> Response:
+        """Answer from the cache, or pass the exchange on. Raises ProxyError, NotCached among them."""
+        request = exchange.request
+        if request.method != "GET" or request.body is not None or request.upgrade:
+            return await self._unusual(exchange)
+        key = self._key(exchange)
+        if isinstance(key, Unkeyed):
+            return await self._bypass(exchange, key.reason)
+        entry = self._memory.find(key.digest, request.fields)
+        if entry is not None and not request.fields.kinds & _SPECIAL:
+            now = exchange.wall_started
+            if now < entry.refresh_at and not entry.validity and self._purges.gap_since is None:
+                metrics = self._metrics
+                metrics.hits += 1
+                metrics.recent.append(1)
+                metrics.served_bytes += len(entry.stored.body)
+                exchange.cache_outcome = "hit"
+                answer: Response = entry.delivery.fresh_get(now)
+                return answer
+        return await self._look(exchange, key, entry)
+
+    def _key(self, exchange: Exchange) -> CacheKey | Unkeyed:
+        request = exchange.request
+        if self._user is None:
+            return self._make_key(request.authority, exchange.scheme, request.path, request.query, exchange.params)
+        user = self._user(exchange)
+        if user is None:
+            return Unkeyed("user")
+        return self._make_key(request.authority, exchange.scheme, request.path, request.query, exchange.params, user)
+
+    # --- what is not looked up ---
+
+    async def _unusual(self, exchange: Exchange) -> Response:
+        request = exchange.request
+        if request.upgrade:
+            return await self._inner.handle(exchange)
+        if request.method not in ("GET", "HEAD"):
+            return await self._bypass(exchange, "method")
+        if request.body is not None:
+            return await self._bypass(exchange, "body")
+        key = self._key(exchange)
+        if isinstance(key, Unkeyed):
+            return await self._bypass(exchange, key.reason)
+        return await self._head(exchange, key)
+
+    async def _bypass(self, exchange: Exchange, reason: str) -> Response:
+        self._metrics.bypassed("enforce", reason)
+        exchange.cache_outcome = "bypass"
+        if reason == "method":
+            status = forwarded("method")
+        else:
+            status = forwarded("bypass", detail=reason)
+            if exchange.request.fields.kinds & DIRECTIVES:
+                if request_directives(exchange.request.fields.raw).only_if_cached:
+                    raise _not_cached(status)
+        return await self._pass(exchange, status)
+
+    async def _pass(self, exchange: Exchange, status: bytes) -> Response:
+        try:
+            response = await self._inner.handle(exchange)
+        except ProxyError as error:
+            error.fields = (*error.fields, (b"Cache-Status", status))
+            raise
+        response.headers = [*response.headers, (b"Cache-Status", status)]
+        return response
+
+    async def _head(self, exchange: Exchange, key: CacheKey) -> Response:
+        """A HEAD: answered from a stored GET, else passed on; what comes may show that what is stored is outdated."""
+        look = self._prepare(exchange, key, self._memory.find(key.digest, exchange.request.fields))
+        answer = self._from_entry(exchange, look)
+        if answer is not None:
+            return answer
+        if look.directives.only_if_cached:
+            raise _not_cached(forwarded(look.reason))
+        requested_at = self._store.wall()
+        response = await self._pass(exchange, forwarded(look.reason))
+        entry = look.entry
+        if entry is not None and response.status == _OK and not exchange.request.fields.kinds & CONDITION:
+            self._learn_from_head(exchange, entry, response, requested_at)
+        return response
+
+    def _learn_from_head(self, exchange: Exchange, entry: Entry, response: Response, requested_at: float) -> None:
+        """RFC 9111 section 4.3.5."""
+        fields = response.headers[:-1]  # without our own Cache-Status
+        stored = entry.stored
+        terms = terms_of(
+            "GET",
+            exchange.request.fields.raw,
+            stored.status,
+            freshened_fields(stored, fields),
+            requested_at=requested_at,
+            received_at=self._store.wall(),
+            rules=self._filling.rules,
+        )
+        renewed = head_update(stored, fields, terms)
+        self._memory.remove(entry)
+        if renewed is not None and not terms.refusal:
+            put(self._filling, entry.key, renewed, entry.noted)
+
+    # --- what is looked up ---
+
+    async def _look(self, exchange: Exchange, key: CacheKey, entry: Entry | None) -> Response:
+        look = self._prepare(exchange, key, entry)
+        answer = self._from_entry(exchange, look)
+        if answer is not None:
+            return answer
+        if look.directives.only_if_cached:
+            self._outcome(exchange, "miss")
+            raise _not_cached(forwarded(look.reason))
+        return await self._fetch(exchange, look)
+
+    def _prepare(self, exchange: Exchange, key: CacheKey, entry: Entry | None) -> Look:
+        fields = exchange.request.fields
+        said = request_directives(fields.raw) if fields.kinds & DIRECTIVES else NO_DIRECTIVES
+        look = Look(key, entry, said)
+        if entry is None and self._memory.names(key.digest):
+            look.reason = "vary-miss"
+        return look
+
+    def _from_entry(self, exchange: Exchange, look: Look) -> Response | None:
+        """The answer from the memory, if there is one; else what there is goes into `look`."""
+        entry = look.entry
+        if entry is None:
+            return None
+        now = self._store.wall()
+        stored = entry.stored
+        if not self._is_trusted(entry, now):
+            use = Use.VALIDATE
+        else:
+            use = use_of(stored.terms, entry.validity, look.directives, now, entry.softened_at)
+        look.before, look.validity = stored, entry.validity
+        look.reason = "stale" if use_of(stored.terms, entry.validity, NO_DIRECTIVES, now, entry.softened_at) is not Use.FRESH else "request"
+        if use is Use.VALIDATE:
+            return None
+        answer = deliver(exchange, stored, now, hit(round(stored.terms.fresh_until - now)))
+        if answer is None:  # only a part is stored, and not the one that is asked for
+            look.reason, look.before = "partial", None
+            return None
+        if use is Use.FRESH:
+            self._outcome(exchange, "hit")
+            if now >= entry.refresh_at and is_due(entry, now, self._store.random()):
+                self._refresh(exchange, look)
+        else:
+            self._outcome(exchange, "stale")
+            exchange.decide(_STALE)
+            if use is Use.BEHIND and (not entry.validity or self._store.refreshes.take(self._clock())):
+                self._refresh(exchange, look)
+        self._count_bytes(answer)
+        return answer
+
+    def _count_bytes(self, answer: Response) -> None:
+        if isinstance(answer.body, bytes):
+            self._metrics.served_bytes += len(answer.body)
+
+    def _is_trusted(self, entry: Entry, now: float) -> bool:
+        """Whether word of a change would have got through, or cannot be more than `max_gap` late."""
+        since = self._purges.gap_since
+        return since is None or now < max(since, entry.verified_at) + self._purges.max_gap
+
+    # --- fills ---
+
+    async def _fetch(self, exchange: Exchange, look: Look) -> Response:
+        """Have the upstream asked, together with all who want the same."""
+        place = self._place(exchange, look.key)
+        for _ in range(2):
+            fill = None if look.is_forced else self._joinable(place)
+            is_leader = fill is None
+            if fill is None:
+                fill = self._start(exchange, look, place)
+            head = await self._head_of(exchange, look, fill, is_leader=is_leader)
+            if not isinstance(head, Head):
+                return head
+            answer = await self._answer(exchange, look, fill, head, is_leader=is_leader)
+            if answer is not None:
+                return answer
+            stored = head.judged.stored
+            if stored is None:
+                break
+            # Another variant: those who want the same as this request wait for each other next.
+            place = look.key.digest + variant_of(stored.terms.vary, exchange.request.fields.raw)
+        return await self._alone(exchange, look)
+
+    def _place(self, exchange: Exchange, key: CacheKey) -> bytes:
+        """Who waits for each other: requests with the same key, and the same variant as far as Vary is known."""
+        raw = exchange.request.fields.raw
+        return key.digest + b"".join([variant_of(names, raw) for names in self._memory.names(key.digest)])
+
+    def _joinable(self, place: bytes) -> Fill[Errand] | None:
+        fill = self._fills.find(place)
+        # What has been outdated since it set out is not for those who have come later.
+        return fill if fill is not None and fill.keeper.is_current else None
+
+    def _start(self, exchange: Exchange, look: Look, place: bytes) -> Fill[Errand]:
+        fields = exchange.request.fields
+        before = look.before if look.before is not None and look.before.part is None else None
+        # With nothing to validate, the client's own conditions go to the upstream: the answer is for this client alone.
+        keeps_conditions = before is None and bool(fields.kinds & CONDITION)
+        is_private = (
+            look.is_forced
+            or keeps_conditions
+            or self._memory.is_passing(passing_key(look.key.digest, fields.kinds), self._store.wall())
+        )
+        errand = Errand(
+            self._filling,
+            look.key,
+            before,
+            look.validity,
+            is_forced=look.is_forced or keeps_conditions,
+            may_be_stale=look.directives is NO_DIRECTIVES,
+        )
+        own = fill_exchange(
+            exchange,
+            now=self._clock(),
+            loop=self._loop,
+            target=look.key.target,
+            conditions=(),
+            keeps_conditions=keeps_conditions,
+            is_background=False,
+        )
+        kind: Kind = "miss" if before is None else "validate"
+        return self._fills.start(own, errand, errand, key=None if is_private else place, kind=kind, max_body=self._filling.config.max_body)
+
+    def _refresh(self, exchange: Exchange, look: Look) -> None:
+        """Have it fetched behind the client's back, unless that is under way."""
+        place = self._place(exchange, look.key)
+        if self._fills.find(place) is not None or look.entry is None:
+            return
+        errand = Errand(self._filling, look.key, look.entry.stored, look.entry.validity, is_refresh=True)
+        own = fill_exchange(
+            exchange,
+            now=self._clock(),
+            loop=self._loop,
+            target=look.key.target,
+            conditions=(),
+            keeps_conditions=False,
+            is_background=True,
+        )
+        self._fills.start(own, errand, errand, key=place, kind="refresh", max_body=self._filling.config.max_body)
+
+    async def _head_of(self, exchange: Exchange, look: Look, fill: Fill[Errand], *, is_leader: bool) -> Head | Response:
+        """The head of what the fill brings; a stale response in its place, where the upstream fails and that may be."""
+        try:
+            head = await fill.head(exchange.deadline)
+        except ProxyError as error:
+            if is_leader:
+                lend_trace(fill.exchange, exchange)
+            stale = self._stand_in(exchange, look, fill)
+            if stale is None:
+                error.fields = (*error.fields, (b"Cache-Status", forwarded(look.reason, collapsed=not is_leader)))
+                self._outcome(exchange, "miss")
+                raise
+            return stale
+        if is_leader:
+            lend_trace(fill.exchange, exchange)
+        if head.status in _FAILED and (stale := self._stand_in(exchange, look, fill)) is not None:
+            fill.join(exchange).close()
+            return stale
+        return head
+
+    def _stand_in(self, exchange: Exchange, look: Look, fill: Fill[Errand]) -> Response | None:
+        """A stale response for an error (RFC 5861 section 4, RFC 9111 section 4.2.4); else leave it to a fallback."""
+        before, validity = look.before, look.validity
+        if before is None:
+            before, validity = fill.keeper.before, fill.keeper.validity
+            if before is not None and variant_of(before.terms.vary, exchange.request.fields.raw) != before.variant:
+                before = None
+        now = self._store.wall()
+        if before is not None and before.part is None:
+            if validity is not Validity.GONE:
+                exchange.stored = before if validity is not Validity.INVALID else None
+            if may_stand_in(before.terms, validity, look.directives, now):
+                answer = deliver(exchange, before, now, hit(round(before.terms.fresh_until - now), detail="error"))
+                if answer is not None:
+                    self._outcome(exchange, "stale")
+                    exchange.decide(_STALE_ON_ERROR)
+                    self._count_bytes(answer)
+                    return answer
+        if self._filling.keeps_good:
+            good = self._memory.good(look.key.digest, exchange.request.fields)
+            exchange.last_good = before if good is None else good.stored
+        return None
+
+    async def _answer(
+        self, exchange: Exchange, look: Look, fill: Fill[Errand], head: Head, *, is_leader: bool
+    ) -> Response | None:
+        """What this client gets of the fill; None: nothing, it has to go on by itself."""
+        stored, refusal, is_whole = head.judged
+        raw = exchange.request.fields.raw
+        if stored is None:
+            return self._unstored(exchange, look, fill, head, refusal, is_leader=is_leader)
+        if not is_leader:
+            if variant_of(stored.terms.vary, raw) != stored.variant:
+                    return None
+            self._metrics.collapsed += 1
+        self._count_fetched(exchange, head)
+        status = self._status_of(look, fill, head, is_leader=is_leader)
+        if is_whole:
+            return deliver(exchange, stored, self._store.wall(), status)
+        if is_leader and fill.key is None or not exchange.request.fields.kinds & CONDITION:
+            response = fill.join(exchange)
+            if not is_leader:
+                now = self._store.wall()
+                response.headers = [*stored.fields, (b"Age", b"%d" % age_of(stored.terms, now))]
+            response.headers = [*response.headers, (b"Cache-Status", status)]
+            return response
+        complete = await fill.completed(exchange.deadline)
+        return None if complete is None else deliver(exchange, complete, self._store.wall(), status)
+
+    def _unstored(
+        self, exchange: Exchange, look: Look, fill: Fill[Errand], head: Head, refusal: str, *, is_leader: bool
+    ) -> Response | None:
+        """What came may not be kept: it is for the one it was fetched for, unless it is a failure."""
+        status = forwarded(look.reason, status=head.status, collapsed=not is_leader, detail=refusal)
+        if is_leader and refusal == "mismatch":
+            return None
+        if is_leader or (head.status in _FAILED and refusal in _FOR_ALL):
+            self._outcome(exchange, "miss")
+            response = fill.join(exchange)
+            response.headers = [*response.headers, (b"Cache-Status", status)]
+            return response
+        if head.status in _FAILED:
+            exchange.upstream_status = head.status
+            error = CollapsedFailure("The upstream failed on another request for the same response.")
+            error.fields = ((b"Cache-Status", status),)
+            raise error
+        return None
+
+    def _count_fetched(self, exchange: Exchange, head: Head) -> None:
+        if not head.judged.is_whole:
+            self._outcome(exchange, "miss")
+        else:  # without a 304, another instance has had it
+            self._outcome(exchange, "revalidated" if head.status == _NOT_MODIFIED else "hit")
+
+    def _outcome(self, exchange: Exchange, outcome: str) -> None:
+        exchange.cache_outcome = outcome
+        self._metrics.looked_up("enforce", outcome)
+
+    def _status_of(self, look: Look, fill: Fill[Errand], head: Head, *, is_leader: bool) -> bytes:
+        if head.judged.is_whole and head.status != _NOT_MODIFIED and head.judged.stored is not None:
+            return hit(round(head.judged.stored.terms.fresh_until - self._store.wall()), detail="redis")
+        return forwarded(look.reason, status=head.status, stored=True, collapsed=not is_leader)
+
+    async def _alone(self, exchange: Exchange, look: Look) -> Response:
+        """Ask the upstream for this client, and keep nothing."""
+        self._outcome(exchange, "miss")
+        return await self._pass(exchange, forwarded(look.reason))
+
+
+def _not_cached(status: bytes) -> NotCached:
+    error = NotCached("There is no stored response that this request may be answered with.")
+    error.fields = ((b"Cache-Status", status),)
+    return error

@@ -1,0 +1,359 @@
+"""What a fill is sent for: asks Redis, then the upstream, and says what may be kept of the answer, and where."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import log
+from typing import TYPE_CHECKING, Final
+
+from proxy.config.caching import CacheConfig
+from proxy.exchange import Exchange, Handler, Request, Response
+from proxy.policies.caching.delivery import Delivery
+from proxy.policies.caching.fill import Fill
+from proxy.policies.caching.keeper import Judged, Outcome
+from proxy.policies.caching.store import CacheStore
+from proxy.protocol.caching.keys import CacheKey
+from proxy.protocol.caching.ranges import combined, part_of
+from proxy.protocol.caching.reuse import Use, use_of
+from proxy.protocol.caching.directives import NO_DIRECTIVES
+from proxy.protocol.caching.stored import Rules, StoredResponse, Terms, Validity
+from proxy.protocol.caching.terms import stored_fields, terms_of
+from proxy.protocol.caching.updating import freshened_fields, selects, updated
+from proxy.protocol.caching.vary import variant_of
+from proxy.protocol.fields import CONTENT_LENGTH, CREDENTIALS, KINDS
+from proxy.protocol.headers import RawHeaders
+from proxy.protocol.request_checks import CheckedFields
+from proxy.storage.memory import Entry, Memory
+from proxy.telemetry.cache_instruments import RouteCacheMetrics
+
+if TYPE_CHECKING:
+    from proxy.storage.shared_cache import Found, SharedCache
+
+PASSING: Final = 10.0
+"""Seconds for which requests for what could not be stored do not wait for each other."""
+LEASE: Final = 10.0
+"""Seconds after which another instance may fill as well, if the one that has the lease has not come back."""
+RETAINED: Final = 600.0
+"""Seconds for which a response with a validator is kept after its end, so that the upstream may answer 304."""
+RETAINED_FOR_FALLBACK: Final = 7 * 86_400.0
+_JITTERED: Final = 60.0
+"""Seconds of freshness from which its end is spread: what was stored together shall not expire together."""
+_SPREAD: Final = 0.1
+_EARLIEST: Final = 10.0
+"""Times the duration of the fill before the end: the first early refresh is less likely than 1 in 22,000 before."""
+_NOT_MODIFIED: Final = 304
+_PARTIAL: Final = 206
+_OK: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Filling:
+    """What all errands of one route have in common."""
+
+    inner: Handler
+    config: CacheConfig
+    rules: Rules
+    store: CacheStore
+    memory: Memory
+    metrics: RouteCacheMetrics
+    keeps_good: bool
+    """Whether a fallback of the route may need what is outdated."""
+
+
+def rules_of(config: CacheConfig) -> Rules:
+    """The route's configuration as the pure decisions take it."""
+    return Rules(
+        ttl=config.ttl,
+        respect_origin=config.respect_origin,
+        negative_ttl=config.negative_ttl,
+        stale_while_revalidate=config.stale_while_revalidate,
+        stale_if_error=config.stale_if_error,
+        stores_cookies=config.set_cookie == "store",
+        is_private=bool(config.per_user),
+        vary=tuple(sorted(name.lower().encode() for name in config.vary)),
+    )
+
+
+def passing_key(key: bytes, kinds: int) -> bytes:
+    """Under what is remembered that a response could not be stored; apart for requests whose `kinds` have credentials.
+
+    Else anybody could, with credentials of his own, keep all others from sharing fills.
+    """
+    return key + b"+" if kinds & CREDENTIALS else key
+
+
+class FromShared(Response):
+    """The answer of a fill that found in Redis what it was sent for."""
+
+    __slots__ = ("stored",)
+
+    def __init__(self, stored: StoredResponse) -> None:
+        super().__init__(stored.status, [])
+        self.stored = stored
+
+
+class Errand:
+    """One fill's handler and keeper. `before` is what there is already, to be validated."""
+
+    __slots__ = (
+        "_asked_for",
+        "_filling",
+        "_is_conditional",
+        "_kinds",
+        "_lease",
+        "_marks",
+        "_may_be_stale",
+        "_noted",
+        "before",
+        "is_forced",
+        "is_refresh",
+        "key",
+        "requested_at",
+        "validity",
+    )
+
+    def __init__(
+        self,
+        filling: Filling,
+        key: CacheKey,
+        before: StoredResponse | None,
+        validity: Validity = Validity.VALID,
+        *,
+        is_forced: bool = False,
+        may_be_stale: bool = False,
+        is_refresh: bool = False,
+    ) -> None:
+        self._filling = filling
+        self._noted = filling.store.generations.sequence  # before anybody is asked: what changes later outdoes it
+        self._marks = self._lease = b""
+        self._is_conditional = False
+        self._asked_for: RawHeaders = ()
+        self._kinds = 0
+        self.key = key
+        self.before = before
+        self.validity = validity
+        """Of `before`."""
+        self._may_be_stale = may_be_stale
+        """Whether a response from Redis will do that may be sent while it is fetched anew."""
+        self.is_forced = is_forced
+        """Whether only the upstream's own word will do, whatever Redis has."""
+        self.is_refresh = is_refresh
+        """Whether only something newer than `before` will do, and nobody waits for it."""
+        self.requested_at = 0.0
+        """Unix time at which the upstream was asked."""
+
+    @property
+    def is_current(self) -> bool:
+        """Whether nothing has changed what it is about since it set out."""
+        return not self._filling.store.generations.changed_since(self.key.tags, self._noted)
+
+    # --- handler ---
+
+    async def handle(self, exchange: Exchange) -> Response:
+        """Answer the fill's exchange: from Redis, or by the upstream. Raises ProxyError."""
+        shared = self._filling.store.shared
+        self._asked_for = exchange.request.fields.raw
+        self._kinds = exchange.request.fields.kinds
+        if shared is not None and self._filling.config.redis:
+            found = await self._find(shared, exchange)
+            if found is not None:
+                return FromShared(found)
+        if self.before is not None:
+            conditions = validators_of(self.before)
+            if conditions:
+                exchange.request = _with_fields(exchange.request, conditions)
+                self._is_conditional = True
+        self.requested_at = self._filling.store.wall()
+        return await self._filling.inner.handle(exchange)
+
+    async def _find(self, shared: "SharedCache", exchange: Exchange) -> StoredResponse | None:
+        """What another instance has stored, if it will do. Waits while another instance is fetching it."""
+        found = await self._ask(shared, exchange)
+        usable = self._usable(found)
+        if usable is None and not found.lease and not self.is_refresh and await self._wait(shared, exchange):
+            found = await self._ask(shared, exchange)
+            usable = self._usable(found)
+        if usable is None and found.stored is not None:
+            self.before, self.validity = found.stored, found.validity
+        return usable
+
+    def _usable(self, found: "Found") -> StoredResponse | None:
+        # What is not VALID would pass for that in memory.
+        if found.stored is None or found.validity is not Validity.VALID or self.is_forced:
+            return None
+        if self.is_refresh and self.before is not None and found.stored.terms.born <= self.before.terms.born:
+            return None
+        use = use_of(found.stored.terms, found.validity, NO_DIRECTIVES, self._filling.store.wall())
+        return found.stored if use is Use.FRESH or (use is Use.BEHIND and self._may_be_stale) else None
+
+    async def _ask(self, shared: "SharedCache", exchange: Exchange) -> "Found":
+        """What Redis says now."""
+        key = self.key
+        names = self._filling.memory.names(key.digest)
+        found = await shared.find(
+            key.digest, names, self._asked_for, key.tags, exchange, lease=0.0 if self.is_forced else LEASE
+        )
+        self._marks, self._lease = found.marks, found.lease
+        return found
+
+    async def _wait(self, shared: "SharedCache", exchange: Exchange) -> bool:
+        """Wait until the other instance has come back; whether it has. At most half of the fill's time goes into that."""
+        total = exchange.timeout.total
+        return not self.is_forced and await shared.wait(self.key.digest, LEASE if total is None else min(LEASE, total / 2))
+
+    # --- keeper ---
+
+    def judge(self, fill: "Fill[Errand]", response: Response, received_at: float) -> Judged:
+        """Whether the response may be stored."""
+        if isinstance(response, FromShared):
+            return Judged(response.stored, "", True)
+        if response.status == _NOT_MODIFIED and self._is_conditional and self.before is not None:
+            return self._confirmed(self.before, response, received_at)
+        refusal = self._unfit(response)
+        terms = self._terms(response.status, response.headers, received_at)
+        refusal = refusal or terms.refusal
+        part = None
+        if not refusal and response.status == _PARTIAL:
+            length = _declared_length(response.headers)
+            part = None if length is None else part_of(response.status, response.headers, length)
+            refusal = "" if part is not None else "partial"
+        if refusal:
+            self._refused(refusal, received_at)
+            return Judged(None, refusal, False)
+        stored = StoredResponse(
+            status=_OK if part is not None else response.status,
+            reason=b"" if part is not None else response.reason,
+            fields=stored_fields(response.headers, received_at),
+            body=b"",
+            terms=terms,
+            part=part,
+            variant=variant_of(terms.vary, self._asked_for),
+            tags=self.key.tags,
+        )
+        return Judged(stored, "", False)
+
+    def _confirmed(self, before: StoredResponse, response: Response, received_at: float) -> Judged:
+        """A 304: what is stored still holds, with newer fields (RFC 9111 section 4.3.4)."""
+        if not selects(before, response.headers):
+            return Judged(None, "mismatch", False)
+        terms = self._terms(before.status, freshened_fields(before, response.headers), received_at)
+        if terms.refusal:
+            self._refused(terms.refusal, received_at)
+        renewed = updated(before, response.headers, terms, variant_of(terms.vary, self._asked_for))
+        return Judged(replace(renewed, tags=self.key.tags), terms.refusal, True)
+
+    def _terms(self, status: int, fields: RawHeaders, received_at: float) -> Terms:
+        return terms_of(
+            "GET",
+            self._asked_for,
+            status,
+            fields,
+            requested_at=self.requested_at,
+            received_at=received_at,
+            rules=self._filling.rules,
+        )
+
+    def _unfit(self, response: Response) -> str:
+        """What speaks against storing it beside what its fields say."""
+        if response.tunnel is not None:
+            return "status"
+        return "open_ended" if response.is_open_ended else ""
+
+    def _refused(self, reason: str, now: float) -> None:
+        filling = self._filling
+        filling.metrics.refused(reason)
+        filling.memory.mark_passing(passing_key(self.key.digest, self._kinds), now + PASSING)
+
+    async def keep(self, fill: "Fill[Errand]", stored: StoredResponse) -> None:
+        """Put what is complete into Redis and into the memory, unless it has been outdated in the meantime."""
+        filling, store = self._filling, self._filling.store
+        now = store.wall()
+        if stored.part is not None:
+            stored = self._joined(stored)
+        elif self.requested_at:
+            stored.fill_seconds = now - self.requested_at
+        if stored.terms.refusal:
+            return
+        if self.requested_at and stored.part is None and store.shared is not None and self._marks:
+            seconds = self._retention(stored, now)
+            if seconds > 0:
+                if await store.shared.put(self.key.digest, stored, self._marks, seconds):
+                    self._lease = b""  # it ends with that call
+        put(filling, self.key.digest, stored, self._noted)
+
+    def _joined(self, stored: StoredResponse) -> StoredResponse:
+        """A part, together with the part that is there already."""
+        entry = self._filling.memory.find(self.key.digest, CheckedFields(self._asked_for))
+        if entry is None or entry.validity is not Validity.VALID:
+            return stored
+        return combined(entry.stored, stored) or stored
+
+    def _retention(self, stored: StoredResponse, now: float) -> float:
+        """For how many seconds it is of use to anybody."""
+        terms = stored.terms
+        after = max(terms.stale_while_revalidate, terms.stale_if_error, RETAINED if terms.has_validator else 0.0)
+        if self._filling.keeps_good:
+            after = max(after, RETAINED_FOR_FALLBACK)
+        return terms.fresh_until + after - now
+
+    def ended(self, fill: "Fill[Errand]", outcome: Outcome, seconds: float) -> None:
+        """Count it, and let another instance try when nothing came of it."""
+        self._filling.metrics.filled(fill.kind, outcome, seconds)
+        store = self._filling.store
+        if self._lease and store.shared is not None:
+            store.spawn(store.shared.release(self.key.digest, self._lease))
+
+
+def put(filling: Filling, key: bytes, stored: StoredResponse, noted: int) -> None:
+    """Put a response into the memory, unless it has been outdated since `noted`, and work out what its hits need."""
+    config = filling.config
+    entry = filling.memory.put(
+        key, stored, noted, max_variants=config.max_variants, keeps_good=filling.keeps_good
+    )
+    terms = stored.terms
+    if entry is None or stored.part is not None or terms.always_validates:
+        return
+    entry.delivery = Delivery(stored)
+    end = terms.fresh_until
+    if config.early_refresh:
+        if terms.lifetime >= _JITTERED:
+            end -= terms.lifetime * _SPREAD * filling.store.random()
+        entry.refresh_at = end - _EARLIEST * stored.fill_seconds
+    else:
+        entry.refresh_at = end
+    entry.ends_at = end
+
+
+def is_due(entry: Entry, now: float, random: float) -> bool:
+    """Whether a request that is answered from a fresh entry should have it fetched anew before its end.
+
+    Vattani, Chierichetti, Lowenstein: Optimal Probabilistic Cache Stampede Prevention (2015), with beta 1.
+    """
+    return now - entry.stored.fill_seconds * log(max(random, 1e-12)) >= entry.ends_at
+
+
+def validators_of(stored: StoredResponse) -> Sequence[tuple[bytes, bytes]]:
+    """The conditions under which the upstream need not send it again (RFC 9111 section 4.3.1)."""
+    conditions = []
+    if stored.part is not None:
+        return ()
+    if stored.terms.etag:
+        conditions.append((b"If-None-Match", stored.terms.etag))
+    if stored.terms.last_modified is not None:
+        value = next((value for name, value in stored.fields if name.lower() == b"last-modified"), None)
+        if value is not None:
+            conditions.append((b"If-Modified-Since", value))
+    return conditions
+
+
+def _with_fields(request: Request, more: Sequence[tuple[bytes, bytes]]) -> Request:
+    fields = CheckedFields((*request.fields.raw, *more), kinds=request.fields.kinds)
+    return Request(
+        request.method, request.target, fields, request.headers, request.authority, None, request.version
+    )
+
+
+def _declared_length(fields: RawHeaders) -> int | None:
+    for name, value in fields:
+        if KINDS[name] & CONTENT_LENGTH and value.isdigit():
+            return int(value)
+    return None
