@@ -154,7 +154,7 @@ class Layers:
         if parts.cache is None or not _may_change(route):
             return None
         purges, targets = parts.cache.purges, parts.targets
-        if config is None:
+        if config is None or config.mode == "off":  # what RFC 9111 demands is no policy of the route
             return lambda inner: Invalidate(inner, None, purges, targets, mode="enforce")
         return moded(config, lambda mode, inner: Invalidate(inner, config, purges, targets, mode=mode), self._place)
 

@@ -89,7 +89,7 @@ class Runtime:
         redis = _redis(config, resources, previous)
         # All that can fail comes before the state of the policies is touched.
         fallbacks = {
-            route.name: build_steps(route.fallback, upstreams.__getitem__, resources.clock)
+            route.name: build_steps(route.fallback, upstreams.__getitem__, resources.clock, resources.wall)
             for route in config.routes
             if route.fallback is not None
         }

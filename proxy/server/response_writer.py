@@ -113,7 +113,7 @@ class ResponseWriter:
         length: int | None = None,
         chunked: bool = False,
     ) -> list[bytes]:
-        """The lines of the head, an empty one and what follows it, nothing yet; `length` unless the response has its own.
+        """Lines of the head, an empty one and what follows it, nothing yet. Its own Content-Length outdoes `length`.
 
         What is encoded already holds if the fields still begin with those that it stands for.
         """

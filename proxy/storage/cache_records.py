@@ -1,6 +1,6 @@
 """What the cache keeps in Redis, as far as its scripts read it: the head of a response, the index of those that vary.
 
-A response is `E`, its Date and the end of its freshness (milliseconds, 13 digits each), the length of its marks (4
+A response is `E`, its Date and the end of its freshness (milliseconds, 13 digits each), the length of its marks (5
 digits), its marks, and then what only we read. An index is `I` and lines of names, tab and variant.
 """
 
@@ -15,7 +15,9 @@ MARK: Final = 39
 """Bytes of the marks for one tag."""
 MAX_SETS: Final = 8
 """Sets of names in one index."""
-_HEAD: Final = 31
+MAX_TAGS: Final = 1024
+"""Of one response."""
+_HEAD: Final = 32
 _LATEST: Final = 10**13 - 1
 
 
@@ -27,7 +29,7 @@ def milliseconds(seconds: float) -> int:
 def record_of(stored: StoredResponse, marks: bytes, entry: bytes) -> bytes:
     """The response as it is kept; `entry` is what the codec made of it."""
     terms = stored.terms
-    head = b"E%013d%013d%04d" % (milliseconds(terms.date), milliseconds(terms.fresh_until), len(marks))
+    head = b"E%013d%013d%05d" % (milliseconds(terms.date), milliseconds(terms.fresh_until), len(marks))
     return b"%b%b%b" % (head, marks, entry)
 
 

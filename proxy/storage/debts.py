@@ -92,6 +92,8 @@ class Debts:
                 done = True
         except StoreError:
             pass
+        except Exception:
+            log.exception("Bug: Redis was not told of a purge; it is tried again")
         finally:
             if not done:
                 self._pending.owe(tags, validity)

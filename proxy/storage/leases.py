@@ -18,6 +18,7 @@ _WAIT: Final = load_script("cache_wait", reads_only=True)
 _FIRST_PAUSE: Final = 0.05
 _LAST_PAUSE: Final = 0.5
 """Seconds between two looks at a lease; they double. A message usually comes before."""
+_SECOND_RELEASE: Final = 0.1
 
 
 class Leases:
@@ -28,6 +29,7 @@ class Leases:
         self._keys = keys
         self._metrics = metrics
         self._waiters: dict[bytes, set[asyncio.Future[None]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def wait(self, key: bytes, limit: float) -> bool:
         """Wait for the end of the lease, for `limit` seconds at most; whether it has ended."""
@@ -69,8 +71,23 @@ class Leases:
             if not woken.done():
                 woken.set_result(None)
 
-    async def release(self, key: bytes, token: bytes) -> None:
-        """End the lease if it still has that token. Never raises StoreError."""
+    async def release(self, key: bytes, token: bytes) -> bool:
+        """End the lease if it still has that token; whether it had. Never raises StoreError."""
         if self._redis.is_available:
             with contextlib.suppress(StoreError):
-                await self._redis.run(_RELEASE, (self._keys.lease(key),), (token, self._keys.wakes, key))
+                return bool(
+                    await self._redis.run(_RELEASE, (self._keys.lease(key),), (token, self._keys.wakes, key)) == 1
+                )
+        return False
+
+    def release_later(self, key: bytes, token: bytes) -> None:
+        """`release`, for who has been cancelled while a lease was taken."""
+        task = asyncio.get_running_loop().create_task(self._release_twice(key, token))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _release_twice(self, key: bytes, token: bytes) -> None:
+        """What was cancelled went out on another connection: Redis may see it after the first attempt."""
+        if not await self.release(key, token):
+            await asyncio.sleep(_SECOND_RELEASE)
+            await self.release(key, token)

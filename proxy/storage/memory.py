@@ -23,6 +23,7 @@ Key = bytes
 _LARGEST: Final = 4
 """A single response has at most one part in so many of the memory; the marks too."""
 _STAR: Final = (b"*",)
+_WITHOUT_VARY: Final[Place] = ((), b"")
 
 
 class Memory:
@@ -122,10 +123,12 @@ class Memory:
         return [entry for variants in self._keys.values() for entry in variants.all()]
 
     def _select(self, variants: Variants, fields: CheckedFields) -> Entry | None:
+        """RFC 9111 section 4.1: one with Vary goes before those that leave it out."""
         best = None
         for place in variants.places(fields):
-            best = self._better(best, variants.entries.get(place))
-        return best
+            if place[0]:
+                best = self._better(best, variants.entries.get(place))
+        return best or self._better(None, variants.entries.get(_WITHOUT_VARY))
 
     def _better(self, best: Entry | None, entry: Entry | None) -> Entry | None:
         """That of the later Date (RFC 9111 section 4); `best` of two alike, for it was stored later."""

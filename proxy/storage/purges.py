@@ -85,6 +85,7 @@ class Purges:
 
     async def start(self) -> None:
         """Listen, and look what Redis is; waits for that, but not for long, and never fails."""
+        self._metrics.gap, self._metrics.pending = False, len(self.pending)
         if self._subscription is None or self._debts is None:
             return
         self._lost(0.0)

@@ -21,6 +21,7 @@ from proxy.storage.cache_records import (
     LEASE_TAKEN,
     MARK,
     MAX_SETS,
+    MAX_TAGS,
     NOTHING,
     UNKNOWN_SETS,
     Answer,
@@ -56,8 +57,9 @@ _SPARE_LIFE: Final = 60.0
 """Seconds that a generation outlives what is stored with it; what outlives its generation is lost, no more."""
 _LONGEST: Final = 400 * 86_400.0
 _LARGEST: Final = MAX_BODY + 2**20
-_LARGE: Final = 128 * 1024
-"""Bytes of a body from which on packing and unpacking it are not for the event loop."""
+_LARGE_BODY: Final = 128 * 1024
+_LARGE_ENTRY: Final = 32 * 1024
+"""Bytes from which on packing a body, and unpacking an entry, which may be compressed, are not for the event loop."""
 _QUESTIONS: Final = 3
 _JITTER: Final = 0.1
 _OUTCOMES: Final = {Validity.VALID: "hit", Validity.SOFT: "stale", Validity.INVALID: "stale"}
@@ -90,7 +92,10 @@ class _Question(NamedTuple):
 
 
 class SharedCache:
-    """`prefix` begins the names of all keys; `random` gives numbers in [0, 1), `wall` Unix seconds."""
+    """`prefix` begins the names of all keys; `random` gives numbers in [0, 1), `wall` Unix seconds.
+
+    `pending` is what is still owed by the one before: a reload pays no debts.
+    """
 
     def __init__(
         self,
@@ -101,6 +106,7 @@ class SharedCache:
         random: Callable[[], float],
         wall: Callable[[], float],
         metrics: CacheStoreMetrics,
+        pending: Pending | None = None,
     ) -> None:
         self._redis = redis
         self._compress_above = compress_above
@@ -109,7 +115,7 @@ class SharedCache:
         self._metrics = metrics
         self.keys = CacheKeys(f"{prefix}:cache".encode())
         self._leases = Leases(redis, self.keys, metrics)
-        self.pending = Pending()
+        self.pending = Pending() if pending is None else pending
         """While this blocks a tag, nothing that carries it is read or stored."""
         self.on_doubt: Callable[[], None] | None = None
         """Called when Redis was gone: what comes back may be another server, or know less than it did."""
@@ -139,9 +145,13 @@ class SharedCache:
         try:
             found, outcome = await self._search(question, [each for each in names if each])
         except StoreError as error:
-            found, outcome = Found(None, lease=ALONE), "error"
+            found, outcome = Found(None, lease=token or ALONE), "error"  # it may have been taken
             if error.outcome in ("lost", "refused"):
                 self._doubt()
+        except BaseException:  # cancelled: nobody is left to give it back
+            if token:
+                self._leases.release_later(key, token)
+            raise
         if self.pending.blocks(tags):  # purged meanwhile: this may be from before
             found, outcome = Found(None, lease=found.lease), "pending"
         self._metrics.shared_ended("find", outcome)
@@ -208,7 +218,7 @@ class SharedCache:
         entry = entry_of(answer.value, MARK * len(question.tags))
         variant = variant_of(names, question.fields)
         try:
-            stored = await _off_loop(len(entry), lambda: decode(question.key, entry, self._wall()))
+            stored = await _off_loop(len(entry) >= _LARGE_ENTRY, lambda: decode(question.key, entry, self._wall()))
         except BadEntry:
             stored = None
         if stored is not None and (stored.terms.vary, stored.variant, stored.tags) == (
@@ -247,11 +257,13 @@ class SharedCache:
         tags, vary = stored.tags, stored.terms.vary
         if len(marks) != MARK * len(tags) or not tags or not (keep > 0 and isfinite(keep)):
             return "unmarked"
-        if len(stored.body) > MAX_BODY:
+        if len(stored.body) > MAX_BODY or len(tags) > MAX_TAGS:
             return "too_large"
         if not self._redis.is_available or self.pending.blocks(tags):
             return self._why_not()
-        entry = await _off_loop(len(stored.body), lambda: encode(key, stored, compress_above=self._compress_above))
+        entry = await _off_loop(
+            len(stored.body) >= _LARGE_BODY, lambda: encode(key, stored, compress_above=self._compress_above)
+        )
         life = min(keep * (1 - _JITTER + 2 * _JITTER * self._random()), _LONGEST)
         names = [self.keys.response(key), self.keys.lease(key), *self.keys.generations(tags)]
         try:
@@ -301,6 +313,6 @@ def _lease(answer: Answer, token: bytes) -> bytes:
     return ALONE if answer.lease else b""
 
 
-async def _off_loop(size: int, work: Callable[[], T]) -> T:
+async def _off_loop(is_much: bool, work: Callable[[], T]) -> T:
     """What `work` returns; where there is much to do, another thread does it."""
-    return await asyncio.to_thread(work) if size >= _LARGE else work()
+    return await asyncio.to_thread(work) if is_much else work()

@@ -20,7 +20,7 @@ from proxy.policies.caching.fill import Fill
 from proxy.policies.caching.fill_request import fill_exchange
 from proxy.policies.caching.fills import Fills
 from proxy.policies.caching.keeper import Kind
-from proxy.policies.timeout import Attempt, Total
+from proxy.policies.timeout import BACKSTOP, Attempt, Total
 from proxy.protocol.caching.stored import StoredResponse
 from proxy.resilience.breaker import Breaker
 from proxy.resilience.permits import Permits
@@ -160,7 +160,7 @@ class Visitor:
         exchange = make_exchange("GET", f"{path}?{random.randrange(3)}", HOST, started=monotonic())
         exchange.criticality = random.choice(CRITICALITIES)
         exchange.request_id = "0" * 32
-        exchange.deadline = exchange.started + random.choice([0.004, 0.02, 5.0, 5.0])
+        exchange.deadline = exchange.started + random.choice([-BACKSTOP, 0.004 - BACKSTOP, 0.02, 5.0, 5.0])
         if random.random() < 0.1:
             self.site.start(exchange, "refresh", key=exchange.request.target.encode())
         task = loop.create_task(self.read(exchange))
@@ -218,7 +218,7 @@ async def test_cancellations_at_any_await_leave_no_fill_behind() -> None:
         visitors = [Visitor(site, Random(seed), outcomes) for seed in range(AT_ONCE)]
         # Fills have to end in every way there is, and so have those who wait: else it would not be worth it.
         while outcomes["CancelledError"] < CANCELLATIONS or not (
-            outcomes.keys() >= WAITERS_END and FILLS_END <= set(site.keeper.outcomes)
+            outcomes.keys() >= WAITERS_END and set(site.keeper.outcomes) >= FILLS_END
         ):
             await asyncio.gather(*(visitor.visit() for visitor in visitors))
         await site.at_rest()

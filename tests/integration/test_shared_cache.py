@@ -386,6 +386,21 @@ async def test_a_lease_expires_with_its_holder(one: CacheInstance, two: CacheIns
     assert (await two.find(lease=5.0)).lease
 
 
+async def test_a_question_that_is_cancelled_leaves_no_lease(one: CacheInstance, two: CacheInstance) -> None:
+    for turns in range(12):
+        asking = asyncio.create_task(one.find(b"%d" % turns, lease=600.0))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if not asking.cancel():
+            await one.level2.release(b"%d" % turns, asking.result().lease)
+        await asyncio.gather(asking, return_exceptions=True)
+    for turns in range(12):
+        key = b"%d" % turns
+        found = await two.find(key, lease=600.0)
+        if not found.lease:
+            assert await asyncio.wait_for(two.level2.wait(key, 60.0), WITHIN)
+
+
 async def test_a_lease_of_another_is_not_given_back(one: CacheInstance, two: CacheInstance) -> None:
     await one.find(lease=60.0)
     await two.level2.release(KEY, b"0" * 16)

@@ -12,6 +12,7 @@ from proxy.protocol.headers import RawHeaders
 from proxy.protocol.request_checks import CheckedFields
 from proxy.storage.generations import Generations
 from proxy.storage.memory import Entry, Memory
+from proxy.storage.pending import Pending
 from proxy.storage.purges import Purges
 from proxy.storage.shared_cache import Found, SharedCache
 from proxy.telemetry.cache_instruments import CacheStoreMetrics
@@ -38,9 +39,17 @@ def stored(
 
 
 class CacheInstance:
-    """Made by `cache_instance`. `find`, `fill` and `hit` are what the cache does with its levels, in short."""
+    """Made by `cache_instance`. Its methods are what the cache does with its levels, in short."""
 
-    def __init__(self, client: Client | None, *, wall: Callable[[], float], prefix: str, shares: bool = True) -> None:
+    def __init__(
+        self,
+        client: Client | None,
+        *,
+        wall: Callable[[], float],
+        prefix: str,
+        shares: bool = True,
+        pending: Pending | None = None,
+    ) -> None:
         self.redis = None if client is None else client.redis
         self.metrics = CacheStoreMetrics()
         self.generations = Generations()
@@ -49,7 +58,13 @@ class CacheInstance:
         self.shared: SharedCache | None = None
         if self.redis is not None and shares:
             self.shared = SharedCache(
-                self.redis, prefix=prefix, compress_above=4096, random=random.random, wall=wall, metrics=self.metrics
+                self.redis,
+                prefix=prefix,
+                compress_above=4096,
+                random=random.random,
+                wall=wall,
+                metrics=self.metrics,
+                pending=pending,
             )
         self.purges = Purges(
             self.generations,
@@ -114,10 +129,11 @@ async def cache_instance(
     starts: bool = True,
     shares: bool = True,
     timeout: float = 5.0,
+    pending: Pending | None = None,
 ) -> AsyncIterator[CacheInstance]:
     """A started instance on the server at `url`. Without `starts` it hears of no purges; `shares`: responses, too."""
     async with running_client(url, timeout=timeout, prefix=prefix) as client:
-        instance = CacheInstance(client, wall=wall, prefix=prefix, shares=shares)
+        instance = CacheInstance(client, wall=wall, prefix=prefix, shares=shares, pending=pending)
         if starts:
             await instance.purges.start()
         try:

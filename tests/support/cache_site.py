@@ -153,10 +153,14 @@ class CacheSite:
 async def cache_site(
     cache: Mapping[str, Any] | None = None, *, route: Mapping[str, Any] | None = None, **settings: Any
 ) -> AsyncIterator[CacheSite]:
-    """A site whose only route has this `cache:` ({}: the standard alone); `settings` are those of `policies`."""
+    """A site whose only route has this `cache:` ({}: the standard alone); `settings` are those of `policies`.
+
+    Nothing is refreshed early, unless `cache` says so: such requests would come at random.
+    """
     clock = ManualClock(START)
     async with ScriptedUpstream() as upstream:
-        text = policies(upstream.url, route={"cache": dict(cache or {}), **(route or {})}, **settings)
+        cached = {"cache": {"early_refresh": False, **(cache or {})}}
+        text = policies(upstream.url, route={**cached, **(route or {})}, **settings)
         async with running_app(text, wall=clock) as app:
             yield CacheSite(app, upstream, clock)
 

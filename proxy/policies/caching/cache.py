@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from proxy.errors import CollapsedFailure, NotCached, ProxyError
+from proxy.errors import CollapsedFailure, DeadlineExceeded, NotCached, ProxyError
 from proxy.exchange import Exchange, Response
 from proxy.policies.caching.delivery import deliver
 from proxy.policies.caching.errand import Errand, Filling, is_due, passing_key, put
-from proxy.policies.caching.fill_request import fill_exchange, lend_trace
 from proxy.policies.caching.fill import Fill
+from proxy.policies.caching.fill_request import fill_exchange, lend_trace
 from proxy.policies.caching.keeper import Head, Kind
 from proxy.policies.caching.user import user_reader
 from proxy.protocol.caching.directives import NO_DIRECTIVES, RequestDirectives, request_directives
@@ -20,7 +20,7 @@ from proxy.protocol.caching.stored import StoredResponse, Validity
 from proxy.protocol.caching.terms import terms_of
 from proxy.protocol.caching.updating import freshened_fields, head_update
 from proxy.protocol.caching.vary import variant_of
-from proxy.protocol.fields import CONDITION, DIRECTIVES
+from proxy.protocol.fields import CONDITION, CREDENTIALS, DIRECTIVES
 from proxy.storage.memory import Entry
 from proxy.telemetry.events import Decision
 
@@ -29,10 +29,12 @@ _FAILED: Final = frozenset({500, 502, 503, 504})
 """What stale-if-error is for (RFC 5861 section 4)."""
 _OK: Final = 200
 _NOT_MODIFIED: Final = 304
+_NOT_CACHED: Final = "There is no stored response that this request may be answered with."
+_TIMED_OUT: Final = Decision("timeout", "total")
 _STALE: Final = Decision("cache", "stale")
 _STALE_ON_ERROR: Final = Decision("cache", "stale_on_error")
-_FOR_ALL: Final = frozenset({"no_freshness", "status"})
-"""Reasons not to store a failure that do not keep it from those who have waited for it."""
+_PERSONAL: Final = frozenset({b"set-cookie", b"cache-control"})
+"""A failure with one of these may not be for all who have waited for it."""
 
 
 class Look:
@@ -62,7 +64,19 @@ class Look:
 class Cache:
     """Around everything that costs the upstream something."""
 
-    __slots__ = ("_clock", "_filling", "_fills", "_inner", "_loop", "_make_key", "_memory", "_metrics", "_purges", "_store", "_user")
+    __slots__ = (
+        "_clock",
+        "_filling",
+        "_fills",
+        "_inner",
+        "_loop",
+        "_make_key",
+        "_memory",
+        "_metrics",
+        "_purges",
+        "_store",
+        "_user",
+    )
 
     def __init__(
         self, filling: Filling, maker: KeyMaker, *, loop: asyncio.AbstractEventLoop, clock: Callable[[], float]
@@ -131,17 +145,13 @@ class Cache:
             status = forwarded("method")
         else:
             status = forwarded("bypass", detail=reason)
-            if exchange.request.fields.kinds & DIRECTIVES:
-                if request_directives(exchange.request.fields.raw).only_if_cached:
-                    raise _not_cached(status)
+            fields = exchange.request.fields
+            if fields.kinds & DIRECTIVES and request_directives(fields.raw).only_if_cached:
+                raise NotCached(_NOT_CACHED)
         return await self._pass(exchange, status)
 
     async def _pass(self, exchange: Exchange, status: bytes) -> Response:
-        try:
-            response = await self._inner.handle(exchange)
-        except ProxyError as error:
-            error.fields = (*error.fields, (b"Cache-Status", status))
-            raise
+        response = await self._inner.handle(exchange)
         response.headers = [*response.headers, (b"Cache-Status", status)]
         return response
 
@@ -152,7 +162,7 @@ class Cache:
         if answer is not None:
             return answer
         if look.directives.only_if_cached:
-            raise _not_cached(forwarded(look.reason))
+            raise NotCached(_NOT_CACHED)
         requested_at = self._store.wall()
         response = await self._pass(exchange, forwarded(look.reason))
         entry = look.entry
@@ -187,7 +197,7 @@ class Cache:
             return answer
         if look.directives.only_if_cached:
             self._outcome(exchange, "miss")
-            raise _not_cached(forwarded(look.reason))
+            raise NotCached(_NOT_CACHED)
         return await self._fetch(exchange, look)
 
     def _prepare(self, exchange: Exchange, key: CacheKey, entry: Entry | None) -> Look:
@@ -210,7 +220,11 @@ class Cache:
         else:
             use = use_of(stored.terms, entry.validity, look.directives, now, entry.softened_at)
         look.before, look.validity = stored, entry.validity
-        look.reason = "stale" if use_of(stored.terms, entry.validity, NO_DIRECTIVES, now, entry.softened_at) is not Use.FRESH else "request"
+        look.reason = (
+            "stale"
+            if use_of(stored.terms, entry.validity, NO_DIRECTIVES, now, entry.softened_at) is not Use.FRESH
+            else "request"
+        )
         if use is Use.VALIDATE:
             return None
         answer = deliver(exchange, stored, now, hit(round(stored.terms.fresh_until - now)))
@@ -220,12 +234,12 @@ class Cache:
         if use is Use.FRESH:
             self._outcome(exchange, "hit")
             if now >= entry.refresh_at and is_due(entry, now, self._store.random()):
-                self._refresh(exchange, look)
+                self._refresh(exchange, look, stored, entry.validity)
         else:
             self._outcome(exchange, "stale")
             exchange.decide(_STALE)
             if use is Use.BEHIND and (not entry.validity or self._store.refreshes.take(self._clock())):
-                self._refresh(exchange, look)
+                self._refresh(exchange, look, stored, entry.validity)
         self._count_bytes(answer)
         return answer
 
@@ -288,6 +302,7 @@ class Cache:
             look.validity,
             is_forced=look.is_forced or keeps_conditions,
             may_be_stale=look.directives is NO_DIRECTIVES,
+            is_alone=is_private,
         )
         own = fill_exchange(
             exchange,
@@ -299,14 +314,16 @@ class Cache:
             is_background=False,
         )
         kind: Kind = "miss" if before is None else "validate"
-        return self._fills.start(own, errand, errand, key=None if is_private else place, kind=kind, max_body=self._filling.config.max_body)
+        return self._fills.start(
+            own, errand, errand, key=None if is_private else place, kind=kind, max_body=self._filling.config.max_body
+        )
 
-    def _refresh(self, exchange: Exchange, look: Look) -> None:
+    def _refresh(self, exchange: Exchange, look: Look, stored: StoredResponse, validity: Validity) -> None:
         """Have it fetched behind the client's back, unless that is under way."""
         place = self._place(exchange, look.key)
-        if self._fills.find(place) is not None or look.entry is None:
+        if self._fills.find(place) is not None:
             return
-        errand = Errand(self._filling, look.key, look.entry.stored, look.entry.validity, is_refresh=True)
+        errand = Errand(self._filling, look.key, stored, validity, is_refresh=True)
         own = fill_exchange(
             exchange,
             now=self._clock(),
@@ -323,11 +340,12 @@ class Cache:
         try:
             head = await fill.head(exchange.deadline)
         except ProxyError as error:
+            if isinstance(error, DeadlineExceeded):
+                exchange.decide(_TIMED_OUT)
             if is_leader:
                 lend_trace(fill.exchange, exchange)
             stale = self._stand_in(exchange, look, fill)
             if stale is None:
-                error.fields = (*error.fields, (b"Cache-Status", forwarded(look.reason, collapsed=not is_leader)))
                 self._outcome(exchange, "miss")
                 raise
             return stale
@@ -349,7 +367,8 @@ class Cache:
         if before is not None and before.part is None:
             if validity is not Validity.GONE:
                 exchange.stored = before if validity is not Validity.INVALID else None
-            if may_stand_in(before.terms, validity, look.directives, now):
+            softened_at = 0.0 if look.entry is None else look.entry.softened_at
+            if may_stand_in(before.terms, validity, look.directives, now, softened_at):
                 answer = deliver(exchange, before, now, hit(round(before.terms.fresh_until - now), detail="error"))
                 if answer is not None:
                     self._outcome(exchange, "stale")
@@ -371,21 +390,30 @@ class Cache:
             return self._unstored(exchange, look, fill, head, refusal, is_leader=is_leader)
         if not is_leader:
             if variant_of(stored.terms.vary, raw) != stored.variant:
-                    return None
+                return None
             self._metrics.collapsed += 1
         self._count_fetched(exchange, head)
         status = self._status_of(look, fill, head, is_leader=is_leader)
         if is_whole:
-            return deliver(exchange, stored, self._store.wall(), status)
-        if is_leader and fill.key is None or not exchange.request.fields.kinds & CONDITION:
+            return self._whole(exchange, look, stored, head, status)
+        if (is_leader and fill.key is None) or not exchange.request.fields.kinds & CONDITION:
             response = fill.join(exchange)
             if not is_leader:
                 now = self._store.wall()
                 response.headers = [*stored.fields, (b"Age", b"%d" % age_of(stored.terms, now))]
-            response.headers = [*response.headers, (b"Cache-Status", status)]
+            response.headers = _passed_on(response, status)
             return response
         complete = await fill.completed(exchange.deadline)
         return None if complete is None else deliver(exchange, complete, self._store.wall(), status)
+
+    def _whole(
+        self, exchange: Exchange, look: Look, stored: StoredResponse, head: Head, status: bytes
+    ) -> Response | None:
+        """What was in Redis, or what the upstream has confirmed: stored already, and not read from a fill."""
+        now = self._store.wall()
+        if head.status != _NOT_MODIFIED and stored.terms.fresh_until <= now:
+            self._refresh(exchange, look, stored, Validity.VALID)
+        return deliver(exchange, stored, now, status, shows_age=head.status != _NOT_MODIFIED)
 
     def _unstored(
         self, exchange: Exchange, look: Look, fill: Fill[Errand], head: Head, refusal: str, *, is_leader: bool
@@ -394,16 +422,14 @@ class Cache:
         status = forwarded(look.reason, status=head.status, collapsed=not is_leader, detail=refusal)
         if is_leader and refusal == "mismatch":
             return None
-        if is_leader or (head.status in _FAILED and refusal in _FOR_ALL):
+        if is_leader or (head.status in _FAILED and _is_for_all(exchange, fill, head)):
             self._outcome(exchange, "miss")
             response = fill.join(exchange)
-            response.headers = [*response.headers, (b"Cache-Status", status)]
+            response.headers = _passed_on(response, status)
             return response
         if head.status in _FAILED:
             exchange.upstream_status = head.status
-            error = CollapsedFailure("The upstream failed on another request for the same response.")
-            error.fields = ((b"Cache-Status", status),)
-            raise error
+            raise CollapsedFailure("The upstream failed on another request for the same response.")
         return None
 
     def _count_fetched(self, exchange: Exchange, head: Head) -> None:
@@ -427,7 +453,14 @@ class Cache:
         return await self._pass(exchange, forwarded(look.reason))
 
 
-def _not_cached(status: bytes) -> NotCached:
-    error = NotCached("There is no stored response that this request may be answered with.")
-    error.fields = ((b"Cache-Status", status),)
-    return error
+def _passed_on(response: Response, status: bytes) -> list[tuple[bytes, bytes]]:
+    """The fields of what comes from the upstream; Surrogate-Control was for us alone."""
+    fields = [field for field in response.headers if field[0].lower() != b"surrogate-control"]
+    fields.append((b"Cache-Status", status))
+    return fields
+
+
+def _is_for_all(exchange: Exchange, fill: Fill[Errand], head: Head) -> bool:
+    """Whether a failure may be shown to another than the one whose request has met it."""
+    kinds = exchange.request.fields.kinds | fill.exchange.request.fields.kinds
+    return not kinds & CREDENTIALS and not any(name.lower() in _PERSONAL for name, _ in head.headers)

@@ -5,7 +5,7 @@ from typing import Final
 from proxy.exchange import Exchange, Response
 from proxy.protocol.caching.conditions import is_not_modified, range_applies
 from proxy.protocol.caching.ranges import Range, holds, is_whole, multipart, requested
-from proxy.protocol.caching.reuse import age_of
+from proxy.protocol.caching.reuse import age_of, ttl_of
 from proxy.protocol.caching.status_field import hit
 from proxy.protocol.caching.stored import StoredResponse
 from proxy.protocol.encoded import Encoded
@@ -26,14 +26,11 @@ _IN_NOT_MODIFIED: Final = frozenset(
 )
 """RFC 9110 section 15.4.5. Other fields that describe the representation would say again what the client has."""
 _TARGETED: Final = b"-cache-control"
-"""The end of a name by which one cache is told more than all others (RFC 9213): it guides updates like Cache-Control."""
+"""The end of a name by which one cache is told more than others (RFC 9213): it guides updates like Cache-Control."""
 _CORS: Final = b"access-control-"
 """Not about the representation: without them a browser would not let a script see the 304."""
 _REPRESENTATION: Final = frozenset({b"content-type", b"content-encoding", b"content-language"})
-"""What a client that sends If-Range has from the response whose validator it names (section 15.3.7).
-
-Last-Modified describes the representation, too, but is what tells that two parts belong together.
-"""
+"""What a client that sends If-Range has from the response whose validator it names (section 15.3.7)."""
 
 
 class Delivery:
@@ -64,8 +61,7 @@ class Delivery:
         age = age_of(terms, now)
         self._from = now
         self._until = max(terms.born + age + 1, now)
-        status = hit(round(terms.lifetime) - age)
-        fields = (*self._fields, (b"Age", b"%d" % age), (b"Cache-Status", status))
+        fields = (*self._fields, (b"Age", b"%d" % age), (b"Cache-Status", hit(ttl_of(terms, now))))
         self._encoded = Encoded(self._status, self._reason, fields)
 
 
@@ -130,7 +126,7 @@ def _ranged(asked: RawHeaders, stored: StoredResponse, ranges: list[Range], own:
     if not holds(stored, ranges):
         return None
     is_conditional = any(name.lower() == b"if-range" for name, _ in asked)
-    kept = [field for field in stored.fields if not (is_conditional and field[0].lower() in _REPRESENTATION)]
+    kept = _without_representation(stored) if is_conditional else [*stored.fields]
     if len(ranges) == 1:
         first, last = ranges[0]
         start = 0 if stored.part is None else stored.part.first
@@ -142,6 +138,12 @@ def _ranged(asked: RawHeaders, stored: StoredResponse, ranges: list[Range], own:
         kept = [field for field in kept if field[0].lower() != b"content-type"]
         kept.append((b"Content-Type", content_type))
     return Response(_PARTIAL, [*kept, (b"Content-Length", b"%d" % len(body)), *own], body)
+
+
+def _without_representation(stored: StoredResponse) -> list[RawField]:
+    """Last-Modified describes the representation, too; without an ETag it tells that two parts belong together."""
+    left_out = _REPRESENTATION | {b"last-modified"} if stored.terms.etag else _REPRESENTATION
+    return [field for field in stored.fields if field[0].lower() not in left_out]
 
 
 def _complete_length(stored: StoredResponse) -> int:

@@ -11,10 +11,10 @@ from proxy.policies.caching.delivery import Delivery
 from proxy.policies.caching.fill import Fill
 from proxy.policies.caching.keeper import Judged, Outcome
 from proxy.policies.caching.store import CacheStore
+from proxy.protocol.caching.directives import NO_DIRECTIVES
 from proxy.protocol.caching.keys import CacheKey
 from proxy.protocol.caching.ranges import combined, part_of
 from proxy.protocol.caching.reuse import Use, use_of
-from proxy.protocol.caching.directives import NO_DIRECTIVES
 from proxy.protocol.caching.stored import Rules, StoredResponse, Terms, Validity
 from proxy.protocol.caching.terms import stored_fields, terms_of
 from proxy.protocol.caching.updating import freshened_fields, selects, updated
@@ -97,6 +97,7 @@ class Errand:
     __slots__ = (
         "_asked_for",
         "_filling",
+        "_is_alone",
         "_is_conditional",
         "_kinds",
         "_lease",
@@ -121,6 +122,7 @@ class Errand:
         is_forced: bool = False,
         may_be_stale: bool = False,
         is_refresh: bool = False,
+        is_alone: bool = False,
     ) -> None:
         self._filling = filling
         self._noted = filling.store.generations.sequence  # before anybody is asked: what changes later outdoes it
@@ -136,6 +138,8 @@ class Errand:
         """Whether a response from Redis will do that may be sent while it is fetched anew."""
         self.is_forced = is_forced
         """Whether only the upstream's own word will do, whatever Redis has."""
+        self._is_alone = is_alone or is_forced
+        """Whether it waits for no other instance, nor they for it."""
         self.is_refresh = is_refresh
         """Whether only something newer than `before` will do, and nobody waits for it."""
         self.requested_at = 0.0
@@ -190,7 +194,7 @@ class Errand:
         key = self.key
         names = self._filling.memory.names(key.digest)
         found = await shared.find(
-            key.digest, names, self._asked_for, key.tags, exchange, lease=0.0 if self.is_forced else LEASE
+            key.digest, names, self._asked_for, key.tags, exchange, lease=0.0 if self._is_alone else LEASE
         )
         self._marks, self._lease = found.marks, found.lease
         return found
@@ -198,7 +202,9 @@ class Errand:
     async def _wait(self, shared: "SharedCache", exchange: Exchange) -> bool:
         """Wait until the other instance has come back; whether it has. At most half of the fill's time goes into that."""
         total = exchange.timeout.total
-        return not self.is_forced and await shared.wait(self.key.digest, LEASE if total is None else min(LEASE, total / 2))
+        return not self._is_alone and await shared.wait(
+            self.key.digest, LEASE if total is None else min(LEASE, total / 2)
+        )
 
     # --- keeper ---
 
@@ -275,9 +281,8 @@ class Errand:
             return
         if self.requested_at and stored.part is None and store.shared is not None and self._marks:
             seconds = self._retention(stored, now)
-            if seconds > 0:
-                if await store.shared.put(self.key.digest, stored, self._marks, seconds):
-                    self._lease = b""  # it ends with that call
+            if seconds > 0 and await store.shared.put(self.key.digest, stored, self._marks, seconds):
+                self._lease = b""  # it ends with that call
         put(filling, self.key.digest, stored, self._noted)
 
     def _joined(self, stored: StoredResponse) -> StoredResponse:
@@ -306,9 +311,7 @@ class Errand:
 def put(filling: Filling, key: bytes, stored: StoredResponse, noted: int) -> None:
     """Put a response into the memory, unless it has been outdated since `noted`, and work out what its hits need."""
     config = filling.config
-    entry = filling.memory.put(
-        key, stored, noted, max_variants=config.max_variants, keeps_good=filling.keeps_good
-    )
+    entry = filling.memory.put(key, stored, noted, max_variants=config.max_variants, keeps_good=filling.keeps_good)
     terms = stored.terms
     if entry is None or stored.part is not None or terms.always_validates:
         return
@@ -347,9 +350,7 @@ def validators_of(stored: StoredResponse) -> Sequence[tuple[bytes, bytes]]:
 
 def _with_fields(request: Request, more: Sequence[tuple[bytes, bytes]]) -> Request:
     fields = CheckedFields((*request.fields.raw, *more), kinds=request.fields.kinds)
-    return Request(
-        request.method, request.target, fields, request.headers, request.authority, None, request.version
-    )
+    return Request(request.method, request.target, fields, request.headers, request.authority, None, request.version)
 
 
 def _declared_length(fields: RawHeaders) -> int | None:

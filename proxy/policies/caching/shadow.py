@@ -67,9 +67,7 @@ class ShadowCache:
         now = self._filling.store.wall()
         return _OUTCOMES[use_of(entry.stored.terms, entry.validity, said, now, entry.softened_at)]
 
-    def _remember(
-        self, exchange: Exchange, key: CacheKey, response: Response, noted: int, requested_at: float
-    ) -> None:
+    def _remember(self, exchange: Exchange, key: CacheKey, response: Response, noted: int, requested_at: float) -> None:
         filling, fields = self._filling, exchange.request.fields.raw
         terms = terms_of(
             "GET",

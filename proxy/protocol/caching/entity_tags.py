@@ -1,4 +1,4 @@
-"""Entity tags and how they are compared (RFC 9110 section 8.8.3). A tag is bytes as received, `W/` and quotes included."""
+"""Entity tags, as received with `W/` and quotes, and how they are compared (RFC 9110 section 8.8.3)."""
 
 import re
 from typing import Final

@@ -51,11 +51,8 @@ def _resolved(reference: str, own: tuple[str, str], scheme: str, target: str) ->
     path, mark, query = target.partition("?")
     if not parts["path"]:
         return path + (mark + query if parts["query"] is None else parts["query"])
-    if not parts["path"].startswith("/"):
-        path = path[: path.rindex("/") + 1] + parts["path"]
-    else:
-        path = parts["path"]
-    return remove_dot_segments(path) + (parts["query"] or "")
+    folder = "" if parts["path"].startswith("/") else path[: path.rindex("/") + 1]
+    return remove_dot_segments(folder + parts["path"]) + (parts["query"] or "")
 
 
 def _origin(scheme: str, authority: str) -> tuple[str, str]:

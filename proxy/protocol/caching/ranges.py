@@ -28,7 +28,7 @@ _MAX_RANGES: Final = 16
 def requested(value: bytes, length: int) -> list[Range] | None:
     """What the Range field `value` asks of `length` bytes, in its order, what overlaps or touches in one.
 
-    None: the field is ignored (no bytes, malformed, too many, or all of it in pieces). Empty: none of it is there (416).
+    None: the field is ignored (no bytes, malformed, too many, all of it in pieces). Empty: none of it is there (416).
     """
     unit, _, specs = value.strip(_OWS).partition(b"=")
     if unit.lower() != b"bytes" or specs.count(b",") >= _MAX_SPECS:

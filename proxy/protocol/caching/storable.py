@@ -11,8 +11,9 @@ from proxy.protocol.caching.targeted import Lines
 
 _FIRST_FINAL: Final = 200
 _PARTIAL: Final = 206
-_NEVER: Final = frozenset({304, 407, 412, 416, 428, 429, 431, 511})
-"""Without a body of their own; about fields that no key has; or forbidden to store (RFC 6585)."""
+_NEVER: Final = frozenset({304, 407, 412, 416, 428, 429, 431, 500, 502, 503, 504, 511})
+"""Without a body of their own; about fields that no key has; forbidden to store (RFC 6585); or a failure, which must
+not take the place of what could stand in for it."""
 _UNDERSTOOD: Final = (
     frozenset({*range(200, 207), *range(300, 309), *range(400, 418), 421, 422, 426, *range(500, 506)})
     - {306, 402}

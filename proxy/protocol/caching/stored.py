@@ -3,8 +3,6 @@
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from proxy.protocol.headers import RawHeaders
-
 
 class Validity(IntEnum):
     """What has become of a stored response since it was filled, apart from its age; the larger outdoes the smaller."""
@@ -59,7 +57,7 @@ class Terms:
     always_validates: bool = False
     """no-cache without field names: never without validation."""
     is_immutable: bool = False
-    """RFC 8246: no validation while fresh, not even if the request asks for it by max-age=0 or no-cache."""
+    """RFC 8246: no validation while fresh, not even if the request limits the age; its no-cache is heeded."""
     vary: tuple[bytes, ...] = ()
     """Names in lower case, sorted, of the request fields that select it; `*` alone matches nothing."""
     etag: bytes = b""

@@ -1,4 +1,4 @@
-"""Which request fields tell the responses of one key apart, and their values in comparable form (RFC 9111 section 4.1)."""
+"""Which request fields tell the responses of one key apart, and their values made comparable (RFC 9111 section 4.1)."""
 
 import re
 from functools import lru_cache
@@ -27,10 +27,7 @@ _SAME_CODING: Final = {b"x-gzip": b"gzip", b"x-compress": b"compress"}
 _WEIGHT: Final = re.compile(rb"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
 _PIECE: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|,|[^",]+|"', re.DOTALL)
 _REMEMBERED: Final = 512
-"""Bytes of values up to which a variant is remembered."""
-
-_Value = tuple[bytes | None, bytes | None]
-"""Of one field: what was sent under its name, and under its name with `_` for `-`; None: nothing."""
+"""Bytes of fields up to which their variant is remembered."""
 
 
 def vary_of(response_fields: RawHeaders, extra: tuple[bytes, ...]) -> tuple[bytes, ...]:
@@ -55,9 +52,12 @@ def variant_of(names: tuple[bytes, ...], request_fields: RawHeaders) -> bytes:
     """
     if not names:
         return b""
-    values = tuple([_value_of(name, request_fields) for name in names])
-    length = sum([len(value or b"") + len(twin or b"") for value, twin in values])
-    return _digest(names, values) if length <= _REMEMBERED else _digest.__wrapped__(names, values)
+    wanted = _folded_all(names)
+    picked = tuple([field for field in request_fields if _FOLDED[field[0]] in wanted])
+    size = 0
+    for name, value in picked:
+        size += len(name) + len(value)
+    return _digest(names, picked) if size <= _REMEMBERED else _digest.__wrapped__(names, picked)
 
 
 def _name(member: bytes) -> bytes:
@@ -68,10 +68,10 @@ def _is_chosen(lower: bytes, value: bytes) -> bool:
     return bool(value) and not (lower == b"access-control-allow-origin" and value == b"*")
 
 
-def _value_of(name: bytes, fields: RawHeaders) -> _Value:
-    """The lines of a field joined, as they may be (RFC 9110 section 5.3).
+def _value_of(name: bytes, fields: RawHeaders) -> tuple[bytes | None, bytes | None]:
+    """The lines of a field joined, as they may be (RFC 9110 section 5.3); None for none.
 
-    Many servers read `X_Foo` as `X-Foo`. Others do not, so it is kept apart.
+    Many servers read `X_Foo` as `X-Foo`. Others do not, so what comes under such a name is kept apart.
     """
     value = twin = None
     for spelling, line in fields:
@@ -83,10 +83,33 @@ def _value_of(name: bytes, fields: RawHeaders) -> _Value:
     return value, twin
 
 
+class _Folded(dict[bytes, bytes]):
+    """Names as those who read `_` as `-` see them, by the spellings seen so far; bounded like `KINDS`."""
+
+    _MAX_NAMES: Final = 1024
+    _MAX_LENGTH: Final = 64
+
+    def __missing__(self, name: bytes) -> bytes:
+        folded = name.lower().replace(b"_", b"-")
+        if len(self) < self._MAX_NAMES and len(name) <= self._MAX_LENGTH:
+            self[name] = folded
+        return folded
+
+
+_FOLDED: Final = _Folded()
+
+
+@lru_cache(maxsize=256)
+def _folded_all(names: tuple[bytes, ...]) -> frozenset[bytes]:
+    return frozenset([name.replace(b"_", b"-") for name in names])
+
+
 @lru_cache(maxsize=1024)
-def _digest(names: tuple[bytes, ...], values: tuple[_Value, ...]) -> bytes:
+def _digest(names: tuple[bytes, ...], picked: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    """Of all fields that are `picked`: of these names, in any spelling."""
     pieces = []
-    for name, (value, twin) in zip(names, values, strict=True):
+    for name in names:
+        value, twin = _value_of(name, picked)
         pieces += [_prefixed(name), _prefixed(_normalised(name, value)), _prefixed(_normalised(name, twin))]
     return blake2b(b"".join(pieces), digest_size=16).digest()
 

@@ -21,11 +21,11 @@
 --
 -- A generation is three tokens of 13 bytes, for SOFT, INVALID and GONE, and when it was last softened, in 13 digits; marks
 -- are the tokens of all tags. A response: `E`, its Date, the end of its freshness (13 digits each), the length of its
--- marks (4 digits), its marks, what the caller made of it. An index: `I`, then lines of names, tab, variant.
+-- marks (5 digits), its marks, what the caller made of it. An index: `I`, then lines of names, tab, variant.
 --
 -- Where no writes are taken, what is there is still found: whatever may fail is called by pcall.
 
-local TOKEN, MARK, GENERATION, HEAD, LONGEST_INDEX = 13, 39, 52, 31, 65536
+local TOKEN, MARK, GENERATION, HEAD, LONGEST_INDEX = 13, 39, 52, 32, 65536
 local count, longest, now = tonumber(ARGV[1]), tonumber(ARGV[4]), tonumber(ARGV[7])
 local dropped = 0
 

@@ -16,7 +16,7 @@ async def validating(site: CacheSite, fields: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "tag", ['"a"', 'W/"a"', '""', '"a,b"', '"\\"', '"\'"', '"\xe9"', '"a b"', '"' + "x" * 500 + '"', '"W/"']
+    "tag", ['"a"', 'W/"a"', '""', '"a,b"', '"\\"', '"\'"', '"\xe9"', '"' + "x" * 500 + '"', '"W/"']
 )
 @pytest.mark.requirement("9111-4.3.1-1")
 async def test_entity_tag_is_sent_as_it_came(tag: str) -> None:

@@ -45,7 +45,7 @@ def test_tokens_are_told_from_strings() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        *(b",", b"a,", b"a, ", b",a", b"a,,b", b"a b", b"a;", b"a=1;", b"a= 1", b"a =1", b"\ta", b"a=1 ;p"),
+        *(b",", b"a,", b"a, ", b",a", b"a,,b", b"a b", b"a;", b"a=1;", b"a= 1", b"a =1", b"a=1 ;p"),
         *(b"A=1", b"Max-Age=60", b"1=a", b"=1", b"a=", b"a==1", b"-a", b"a@"),
         *(b"a=1.", b"a=.5", b"a=1.2345", b"a=1.2.3", b"a=1234567890123.1", b"a=1234567890123456", b"a=--1", b"a=-"),
         *(b'a="x', b'a="\\n"', b'a="caf\xe9"', b"a=caf\xe9", b'a="\x7f"', b"a='x'", b"a=?2", b"a=?", b"a=:a", b"a=:-:"),
@@ -55,6 +55,11 @@ def test_tokens_are_told_from_strings() -> None:
 def test_what_does_not_parse_is_none_as_a_whole(text: bytes) -> None:
     assert parse_dictionary([text]) is None
     assert parse_dictionary([b"ok=1", text]) is None
+
+
+def test_tab_is_space_after_a_comma_but_not_at_the_start() -> None:
+    assert parse_dictionary([b"\ta"]) is None
+    assert parse_dictionary([b"b,\ta"]) == {"b": True, "a": True}
 
 
 def test_lines_are_one_dictionary() -> None:

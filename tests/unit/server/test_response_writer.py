@@ -7,6 +7,7 @@ import pytest
 
 from proxy.exchange import Exchange, Response
 from proxy.policies.caching.delivery import Delivery
+from proxy.protocol.caching.stored import StoredResponse
 from proxy.protocol.headers import HeaderEditor
 from proxy.server.response_writer import ResponseWriter
 from tests.support.exchange import make_exchange
@@ -111,13 +112,13 @@ def written(exchange: Exchange, response: Response, *, keep_alive: bool) -> byte
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize(("version", "keep_alive"), [((1, 1), True), ((1, 1), False), ((1, 0), True)])
 def test_encoded_bytes_are_those_of_the_slow_way(
-    change: Change, stored: object, method: str, version: tuple[int, int], keep_alive: bool
+    change: Change, stored: StoredResponse, method: str, version: tuple[int, int], keep_alive: bool
 ) -> None:
     exchange = make_exchange(method, "/")
     exchange.request.version = version
     exchange.request_id = "ours"
-    fast = Delivery(stored).fresh_get(BORN + 7)  # type: ignore[arg-type]
-    slow = Delivery(stored).fresh_get(BORN + 7)  # type: ignore[arg-type]
+    fast = Delivery(stored).fresh_get(BORN + 7)
+    slow = Delivery(stored).fresh_get(BORN + 7)
     slow.encoded = None
     change(fast)
     change(slow)
@@ -141,7 +142,7 @@ def test_a_written_hit_is_a_whole_message() -> None:
     exchange.request_id = "ours"
 
     assert written(exchange, Delivery(make_stored(b"body")).fresh_get(BORN + 2), keep_alive=True) == (
-        b"HTTP/1.1 200 OK\r\nDate: now\r\nContent-Length: 4\r\nAge: 2\r\nCache-Status: tidegate; hit; ttl=58\r\n"
+        b"HTTP/1.1 200 OK\r\nDate: now\r\nContent-Length: 4\r\nAge: 2\r\nCache-Status: tidegate;hit;ttl=58\r\n"
         b"Via: 1.1 tidegate-1\r\nX-Request-ID: ours\r\n\r\nbody"
     )
     assert exchange.bytes_out == 4

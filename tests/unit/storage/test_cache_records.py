@@ -29,7 +29,7 @@ def test_a_record_has_what_scripts_compare_and_the_entry() -> None:
     stored = StoredResponse(200, b"", (), b"", Terms("", date=10.0, born=9.5, lifetime=60.0))
     record = record_of(stored, b"m" * 78, b"entry")
 
-    assert record == b"E0000000010000" + b"0000000069500" + b"0078" + b"m" * 78 + b"entry"
+    assert record == b"E0000000010000" + b"0000000069500" + b"00078" + b"m" * 78 + b"entry"
     assert entry_of(record, 78) == b"entry"
 
 

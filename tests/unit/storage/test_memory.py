@@ -4,7 +4,7 @@ import gc
 import tracemalloc
 from collections.abc import Callable
 from random import Random
-from time import perf_counter
+from time import thread_time
 
 import pytest
 
@@ -454,9 +454,9 @@ def test_hundred_thousand_responses_of_a_megabyte_keep_within_bounds() -> None:
     slowest = 0.0
     for number in range(100_000):
         stored = stored_response(body)
-        started = perf_counter()
+        started = thread_time()
         site.put(key_of(number), stored)
-        slowest = max(slowest, perf_counter() - started)
+        slowest = max(slowest, thread_time() - started)
         assert site.memory.bytes <= 64 * MB
 
     assert 60 <= site.memory.entries <= 63
@@ -471,11 +471,11 @@ def test_eviction_takes_no_longer_when_everything_is_in_use() -> None:
     for key in keys * 4:
         site.memory.find(key, NOTHING)
 
-    started = perf_counter()
+    started = thread_time()
     for number in range(100):
         assert site.put(key_of(100_000 + number), stored_response()) is not None
 
-    assert perf_counter() - started < 1.0
+    assert thread_time() - started < 1.0
     assert site.memory.entries == 20_000
 
 

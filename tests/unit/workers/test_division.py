@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.config.caching import CacheStoreConfig, WarmConfig
 from proxy.config.model import Config, RouteConfig, UpstreamConfig
 from proxy.config.policies import NamedBulkhead, RateLimitConfig, RedisConfig
 from proxy.config.policy_types import Rate, StoreUrl
@@ -54,6 +56,18 @@ def test_permits_and_places_in_the_queue_add_up_to_the_whole(
     assert sum(part.min_concurrent for part in parts) == least
     assert all(1 <= part.min_concurrent <= part.max_concurrent for part in parts)
     assert max(part.max_concurrent for part in parts) - min(part.max_concurrent for part in parts) <= 1
+
+
+@given(WORKERS)
+def test_memories_are_warmed_by_all_workers_together_at_the_rate_of_the_file(workers: int) -> None:
+    cache = CacheStoreConfig(warm=WarmConfig(urls=("/a",), rate=Rate(30, 1.0)))
+    config = config_with().model_copy(update={"cache": cache})
+
+    rates = [share.cache.warm.rate for share in shares(config, workers) if share.cache.warm is not None]
+
+    assert len(rates) == workers
+    assert sum(rate.count / rate.period for rate in rates) == pytest.approx(30)
+    assert shares(config_with(), workers)[0].cache == CacheStoreConfig()
 
 
 def test_what_cannot_be_split_evenly_goes_to_the_first_workers() -> None:

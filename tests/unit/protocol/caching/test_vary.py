@@ -176,3 +176,11 @@ def test_long_values_are_told_apart(size: int) -> None:
 
 def test_escaped_quotes_without_end_take_no_longer_than_any_value() -> None:
     assert variant_of((b"foo",), [(b"Foo", b'"' + b'\\"' * 30_000)])
+
+
+def test_ever_new_spellings_are_still_read() -> None:
+    for number in range(1100):
+        spelling = b"x-%d" % number
+        assert variant_of((spelling,), [(spelling.upper(), b"1")]) == variant_of((spelling,), [(spelling, b"1")])
+    long = b"x" * 100
+    assert variant_of((long,), [(long.upper(), b"1")]) == variant_of((long,), [(long, b"1")])
