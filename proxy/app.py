@@ -246,6 +246,7 @@ class App:
         old_log = None if new_log is None else self._access_log.replace(new_log)
         self._connect(runtime)
         edge.runtime = runtime
+        edge.known_heads.clear()
         await runtime.start()
         await self._warm_by(runtime)
         if self._admin is not None and config.server.admin is not None:

@@ -53,6 +53,7 @@ class Request:
         "body",
         "fields",
         "headers",
+        "logged",
         "method",
         "path",
         "query",
@@ -88,6 +89,8 @@ class Request:
         self.version = version
         self.upgrade = upgrade
         """Whether the client asks to switch protocols."""
+        self.logged = ""
+        """Its part of the line in the access log, worked out once for all exchanges that repeat it."""
 
 
 class Tunnel(Protocol):

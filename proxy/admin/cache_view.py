@@ -59,9 +59,9 @@ class EntryStatus:
     validity: str
     """`valid`, `soft` (purged softly, so stale), or `invalid` (used only once the upstream has validated it)."""
     size: int
-    """Bytes in memory, everything included."""
+    """Bytes: in memory everything included, in Redis of the body alone."""
     level: str
-    """Where it was found: `memory`."""
+    """Where it was found: `memory`, or for a whole URL also `redis`, and there what a plain request would get."""
     vary: tuple[str, ...]
     """The request fields that tell it from others of its URL."""
     tags: tuple[str, ...]

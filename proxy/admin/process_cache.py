@@ -13,9 +13,8 @@ from proxy.policies.caching.user import user_of
 from proxy.policies.caching.warming import Warmer
 from proxy.protocol.caching.keys import CacheKey, Unkeyed
 from proxy.protocol.caching.reuse import age_of
-from proxy.protocol.caching.stored import Validity
+from proxy.protocol.caching.stored import StoredResponse, Validity
 from proxy.protocol.caching.tags import ALL, route_tag, tag_of_pattern, user_tag
-from proxy.storage.memory import Entry
 
 _ABSOLUTE: Final = re.compile(r"(https?)://([^/?#]+)([^#]*).*", re.IGNORECASE | re.DOTALL)
 _TURN: Final = 1000
@@ -29,7 +28,7 @@ _NO_TAG: Final = "A tag has no `*`: say pattern=list:* for all below one, all=tr
 _NO_PATTERN: Final = "A pattern is a tag with `:*` at its end, such as properties:list:*."
 _NO_ROUTE: Final = "No route of that name has a cache."
 _NO_USERS: Final = "No route's cache tells users apart by as many things as you have named."
-_NOTHING: Final = "Nothing is stored for it in the memory of this process."
+_NOTHING: Final = "Nothing is stored for it."
 _PASSING: Final = "Its last response could not be stored."
 
 
@@ -149,10 +148,13 @@ class ProcessCache:
             if number % _TURN == 0:
                 await asyncio.sleep(0)
             if wanted in entry.stored.tags:
-                entries.append(_status_of(entry, *store.generations.validity(entry.stored.tags, entry.noted), now))
-        kept = tuple(each for each in entries if each is not None)
-        reason = "" if kept else _PASSING if store.memory.is_passing(key.digest, now) else _NOTHING
-        return EntryReport(found.route.name, key.text, reason, kept)
+                validity, softened_at = store.generations.validity(entry.stored.tags, entry.noted)
+                if validity is not Validity.GONE:  # it is only waiting to be removed
+                    entries.append(_status_of(entry.stored, validity, softened_at, now, "memory", entry.size))
+        if not by_path:
+            entries += await _shared(store, found, key, now)
+        reason = "" if entries else _PASSING if store.memory.is_passing(key.digest, now) else _NOTHING
+        return EntryReport(found.route.name, key.text, reason, tuple(entries))
 
     # --- warming ---
 
@@ -195,19 +197,30 @@ def _why_unkeyed(key: Unkeyed) -> str:
     return _UNKEYED.get(key.reason, "It has no key.")
 
 
-def _status_of(entry: Entry, validity: Validity, softened_at: float, now: float) -> EntryStatus | None:
-    """None for one that has been purged and is only waiting to be removed."""
-    if validity is Validity.GONE:
-        return None
-    terms = entry.stored.terms
+async def _shared(store: CacheStore, found: Target, key: CacheKey, now: float) -> list[EntryStatus]:
+    """What Redis has for a request that says no more than the URL."""
+    cache = found.route.cache
+    if store.shared is None or cache is None or not cache.redis or cache.per_user:
+        return []
+    names = store.memory.names(key.digest)
+    stored, validity, softened_at, *_ = await store.shared.find(key.digest, names, (), key.tags, None)
+    if stored is None:
+        return []
+    return [_status_of(stored, validity, softened_at, now, "redis", len(stored.body))]
+
+
+def _status_of(
+    stored: StoredResponse, validity: Validity, softened_at: float, now: float, level: str, size: int
+) -> EntryStatus:
+    terms = stored.terms
     end = min(terms.fresh_until, softened_at) if validity is Validity.SOFT else terms.fresh_until
     return EntryStatus(
-        status=entry.stored.status,
+        status=stored.status,
         age=age_of(terms, now),
         fresh_for=round(end - now, 3),
         validity=validity.name.lower(),
-        size=entry.size,
-        level="memory",
+        size=size,
+        level=level,
         vary=tuple(name.decode("latin-1") for name in terms.vary),
-        tags=entry.stored.tags,
+        tags=stored.tags,
     )

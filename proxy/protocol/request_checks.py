@@ -75,7 +75,7 @@ class CheckedFields:
 
     def lines(self, added: RawHeaders) -> bytes:
         """The end-to-end fields and `added`, as lines of a head; worked out once for the same `added`."""
-        if self._added is not added:
+        if self._added is not added and self._added != added:  # several connections of one client share these fields
             self._lines = b"".join([b"%b: %b\r\n" % field for field in (*end_to_end(self.raw), *added)])
             self._added = added
         return self._lines

@@ -26,6 +26,7 @@ from proxy.protocol.headers import RawHeaders
 from proxy.protocol.request_checks import CheckedFields
 from proxy.server.boundary import Boundary
 from proxy.server.incoming import Answered, Edge, IncomingRequest
+from proxy.server.known_heads import KnownHead
 from proxy.server.parser_error import MAX_FIELD, MAX_FIELDS, MAX_LINE, parser_error
 from proxy.server.request_body import ClientBody
 from proxy.watchdog import Watchdog
@@ -165,9 +166,10 @@ class Connection(RequestHandler):
         if parser is None or self._force_close or self._close:
             return
         waiter = self._waiter
+        known = None
         is_resting = HAS_LANE and not (self._heard or self._lane or self._messages or waiter is None or waiter.done())
         if is_resting and (known := self._edge.known_heads.find(data)) is not None:
-            self._take(known, EMPTY_PAYLOAD)
+            self._take(known.message, EMPTY_PAYLOAD, known)
             return
         try:
             messages, upgraded, tail = parser.feed_data(data)
@@ -184,8 +186,8 @@ class Connection(RequestHandler):
                 # Heads end with LF: what comes after this one is the beginning of the next.
                 self._heard = payload is EMPTY_PAYLOAD and not data.endswith(b"\n")
                 if is_resting and payload is EMPTY_PAYLOAD and self.boundary.is_one_head(data):
-                    self._edge.known_heads.add(data, message)
-                self._take(message, payload)
+                    known = self._edge.known_heads.add(data, message)
+                self._take(message, payload, known)
                 return
         trusted = self.boundary.sift(messages, data, upgraded=upgraded, is_idle=is_idle)
         self._queue(trusted)
@@ -241,9 +243,9 @@ class Connection(RequestHandler):
 
     # --- the lane ---
 
-    def _take(self, message: RawRequestMessage, payload: StreamReader) -> None:
+    def _take(self, message: RawRequestMessage, payload: StreamReader, known: KnownHead | None) -> None:
         self._request_count += 1
-        incoming = IncomingRequest(message, payload, self)
+        incoming = IncomingRequest(message, payload, self, known=known)
         task = _start(self._drive(incoming), self._loop)
         if not task.done():
             self._lane = task

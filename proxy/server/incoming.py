@@ -11,7 +11,7 @@ from aiohttp.http_parser import RawRequestMessage
 from proxy.config.model import Limits
 from proxy.errors import ProxyError
 from proxy.outbox import Outbox
-from proxy.server.known_heads import KnownHeads
+from proxy.server.known_heads import KnownHead, KnownHeads
 
 if TYPE_CHECKING:
     from proxy.server.connection import Connection
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class IncomingRequest:
     """What aiohttp hands over for a message, without the cost of its own request class."""
 
-    __slots__ = ("_task", "connection", "message", "payload", "writer")
+    __slots__ = ("_task", "connection", "known", "message", "payload", "writer")
 
     def __init__(
         self,
@@ -29,12 +29,15 @@ class IncomingRequest:
         connection: "Connection",
         writer: AbstractStreamWriter | None = None,
         task: "asyncio.Task[None] | None" = None,
+        known: KnownHead | None = None,
     ) -> None:
         self.message = message
         self.payload = payload
         self.connection = connection
         self.writer = writer
         self._task = task
+        self.known = known
+        """What is remembered of its head, or can be."""
 
     @property
     def is_alone(self) -> bool:

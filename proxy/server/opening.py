@@ -23,6 +23,7 @@ from proxy.protocol.headers import RawHeaders, seen_loop, via_received
 from proxy.protocol.request_checks import Checked, CheckedFields, check_authority, check_request
 from proxy.resilience.deadline import total_deadline
 from proxy.resilience.shedding import Shedder
+from proxy.routing.router import Match
 from proxy.runtime import UNMATCHED_ROUTE, Runtime
 from proxy.server.connection import Connection
 from proxy.server.incoming import IncomingRequest
@@ -52,7 +53,9 @@ class Opener:
 
     def open(self, runtime: Runtime, incoming: IncomingRequest) -> tuple[Exchange, Handler]:
         """Check the message and find its route; what is refused comes with the handler that says so."""
-        message, connection = incoming.message, incoming.connection
+        message, connection, known = incoming.message, incoming.connection, incoming.known
+        if known is not None and known.runtime is runtime:
+            return self._opened(runtime, connection, known.request, known.match)
         method, version = message.method, message.version
         try:
             checked = check_request(
@@ -72,6 +75,13 @@ class Opener:
             match = runtime.router.match(method, request.path)
         except ProxyError as error:
             return self.refusal(runtime, incoming, error)
+        if known is not None and not (fields.kinds & FRAMING or upgrade):
+            known.request, known.match, known.runtime = request, match, runtime
+        return self._opened(runtime, connection, request, match)
+
+    def _opened(
+        self, runtime: Runtime, connection: Connection, request: Request, match: Match[Handler]
+    ) -> tuple[Exchange, Handler]:
         exchange = self._exchange(runtime, connection, request, match.route)
         if self._shedder.level and self._shedder.sheds(exchange.criticality):
             return self._shed(runtime, exchange)

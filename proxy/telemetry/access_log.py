@@ -2,6 +2,7 @@
 
 import re
 import time
+from functools import lru_cache
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -9,7 +10,7 @@ import orjson
 from multidict import istr
 
 from proxy.errors import ProxyError
-from proxy.exchange import Exchange
+from proxy.exchange import Exchange, Request
 from proxy.telemetry.events import Decision
 from proxy.telemetry.instruments import error_labels, timeout_kind
 from proxy.telemetry.line_writer import LineWriter
@@ -106,7 +107,20 @@ class JsonAccessLog:
 
     def record(self, exchange: Exchange, status: int, seconds: float) -> None:
         """Write the exchange's line."""
-        self._writer.write(_encode(self._fields(exchange, status, seconds)))
+        request = exchange.request
+        said = request.logged
+        if not said:
+            said = request.logged = _said_by(request)
+        # Put together by hand, from pieces that are JSON already: this is done for every request.
+        line = (
+            f'{{"time":"{self._timestamp(exchange.wall_started)}","request_id":{_id(exchange.request_id)},'
+            f'"client_ip":{_text(exchange.client_ip)},"route":{_text(exchange.route.name)},{said},"status":{status},'
+            f'"duration_ms":{int(seconds * 1e6) / 1e3},"bytes_in":{exchange.bytes_in},"bytes_out":{exchange.bytes_out},'
+            f'"upstream":{_text(exchange.upstream_name)},"endpoint":{_text(exchange.upstream_endpoint)},'
+            f'"upstream_status":{exchange.upstream_status},"upstream_ms":{int(exchange.upstream_seconds * 1e6) / 1e3},'
+            f'"attempts":{exchange.attempt}{_further(exchange)}}}\n'
+        )
+        self._writer.write(line.encode())
 
     def reopen(self) -> None:
         """Go on in a new file of the same name."""
@@ -115,38 +129,6 @@ class JsonAccessLog:
     def close(self) -> None:
         """Write what is pending, within a second."""
         self._writer.close()
-
-    def _fields(self, exchange: Exchange, status: int, seconds: float) -> dict[str, Any]:
-        request = exchange.request
-        fields: dict[str, Any] = {
-            "time": self._timestamp(exchange.wall_started),
-            "request_id": exchange.request_id,
-            "client_ip": exchange.client_ip,
-            "route": exchange.route.name,
-            "method": request.method if request.method in _METHODS else "other",
-            "path": printable(request.path, _MAX_PATH),
-            "status": status,
-            "duration_ms": int(seconds * 1e6) / 1e3,
-            "bytes_in": exchange.bytes_in,
-            "bytes_out": exchange.bytes_out,
-            "upstream": exchange.upstream_name,
-            "endpoint": exchange.upstream_endpoint,
-            "upstream_status": exchange.upstream_status,
-            "upstream_ms": int(exchange.upstream_seconds * 1e6) / 1e3,
-            "attempts": exchange.attempt,
-            "user_agent": printable(request.headers.get(_USER_AGENT, ""), _MAX_TEXT),
-        }
-        if exchange.cache_outcome:
-            fields["cache"] = exchange.cache_outcome
-        if traceparent := request.headers.get(_TRACEPARENT):
-            _add_trace(fields, traceparent)
-        if exchange.received_deadline:
-            _add_deadline(fields, exchange)
-        if exchange.decisions is not None:
-            fields["decisions"] = [_decision_fields(decision) for decision in exchange.decisions]
-        if exchange.error is not None:
-            _add_error(fields, exchange.error)
-        return fields
 
     def _timestamp(self, wall: float) -> str:
         second = int(wall)
@@ -172,20 +154,49 @@ def _percent(char: str) -> str:
     return quote(char.encode("utf-8", "surrogatepass"), safe="")
 
 
-def _add_trace(fields: dict[str, Any], traceparent: str) -> None:
-    if match := _TRACE_ID.match(traceparent):
+@lru_cache(maxsize=4096)
+def _text(text: str) -> str:
+    """A JSON string. Few are told from each other here: names of the configuration, and the clients of late."""
+    return orjson.dumps(printable(text, _MAX_TEXT)).decode()
+
+
+def _id(text: str) -> str:
+    """A JSON string; nearly all are hex digits, and no two are the same."""
+    return f'"{text}"' if text.isalnum() and text.isascii() else _text(text)
+
+
+def _said_by(request: Request) -> str:
+    """The members that come from the client, as JSON without braces."""
+    fields = {
+        "method": request.method if request.method in _METHODS else "other",
+        "path": printable(request.path, _MAX_PATH),
+        "user_agent": printable(request.headers.get(_USER_AGENT, ""), _MAX_TEXT),
+    }
+    if match := _TRACE_ID.match(request.headers.get(_TRACEPARENT, "")):
         fields["trace_id"] = match[1]
+    return orjson.dumps(fields)[1:-1].decode()
 
 
-def _add_deadline(fields: dict[str, Any], exchange: Exchange) -> None:
-    if exchange.deadline is not None:
+def _further(exchange: Exchange) -> str:
+    """The members that few exchanges have, with a comma before each."""
+    if exchange.decisions is None and exchange.error is None and not exchange.received_deadline:
+        return f',"cache":"{exchange.cache_outcome}"' if exchange.cache_outcome else ""
+    fields: dict[str, Any] = {}
+    if exchange.cache_outcome:
+        fields["cache"] = exchange.cache_outcome
+    if exchange.received_deadline and exchange.deadline is not None:
         fields["deadline_ms"] = int((exchange.deadline - exchange.started) * 1e3)
+    if exchange.decisions is not None:
+        fields["decisions"] = [_decision_fields(decision) for decision in exchange.decisions]
+    if exchange.error is not None:
+        _add_error(fields, exchange.error)
+    return f",{orjson.dumps(fields)[1:-1].decode()}" if fields else ""
 
 
 def _decision_fields(decision: Decision) -> dict[str, str]:
     fields = {"policy": decision.policy, "decision": decision.decision, "mode": decision.mode}
     if decision.detail:
-        fields["detail"] = decision.detail
+        fields["detail"] = printable(decision.detail, _MAX_TEXT)
     return fields
 
 
@@ -195,13 +206,3 @@ def _add_error(fields: dict[str, Any], error: Exception) -> None:
         fields["timeout"] = kind
     if isinstance(error, ProxyError) and error.cause:
         fields["cause"] = printable(error.cause, _MAX_TEXT)
-
-
-def _encode(fields: dict[str, Any]) -> bytes:
-    try:
-        line = orjson.dumps(fields)
-    except TypeError:  # surrogates where the edge should have let none through
-        safe = {key: printable(value, _MAX_TEXT) if isinstance(value, str) else value for key, value in fields.items()}
-        line = orjson.dumps(safe)
-    # Adding makes a copy of the right size: orjson's own buffers, kept until the next flush, cost two page faults each.
-    return line + b"\n"

@@ -38,8 +38,14 @@ _OWN = _names(
     declared.WORKER_RESTARTS,
 )
 """Of the whole: the supervisor alone knows."""
-_LARGEST = _names(declared.LOOP_LAG_MAX, declared.SHED_LEVEL, declared.BREAKER_STATE, declared.REDIS_INSTANCES)
-_SMALLEST = _names(declared.ENDPOINT_HEALTHY, declared.REDIS_UP)
+_LARGEST = _names(
+    declared.LOOP_LAG_MAX,
+    declared.SHED_LEVEL,
+    declared.BREAKER_STATE,
+    declared.REDIS_INSTANCES,
+    declared.CACHE_GAP,
+)
+_SMALLEST = _names(declared.ENDPOINT_HEALTHY, declared.REDIS_UP, declared.CACHE_HIT_RATIO)
 _CPU = "process_cpu_seconds_total"
 _OF_PROCESSES = (_CPU, "process_resident_memory_bytes", "process_virtual_memory_bytes", "process_open_fds")
 """Families of prometheus_client that are the same for each process and can be added up."""

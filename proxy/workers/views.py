@@ -51,13 +51,15 @@ def caches_of(answers: Mapping[int, Sequence[Mapping[str, Any]]]) -> list[CacheS
 
 def entries_of(answers: Mapping[int, Mapping[str, Any]]) -> EntryReport:
     """What the workers have stored for one URL; why nothing, if none has."""
-    entries = tuple(
-        EntryStatus(**{**each, "vary": tuple(each["vary"]), "tags": tuple(each["tags"]), "worker": worker})
-        for worker, found in answers.items()
-        for each in found["entries"]
-    )
+    entries = []
+    for worker, found in answers.items():
+        for each in found["entries"]:
+            own = each["level"] == "memory"
+            if own or worker == min(answers):  # what is in Redis is there for all of them
+                lists = {"vary": tuple(each["vary"]), "tags": tuple(each["tags"])}
+                entries.append(EntryStatus(**{**each, **lists, "worker": worker if own else None}))
     first = next(iter(answers.values()), {"route": "", "key": "", "reason": NO_ANSWER})
-    return EntryReport(first["route"], first["key"], "" if entries else first["reason"], entries)
+    return EntryReport(first["route"], first["key"], "" if entries else first["reason"], tuple(entries))
 
 
 def _reasons(children: Sequence[Child]) -> list[str]:

@@ -376,7 +376,7 @@ async def test_variants_and_users_are_all_shown() -> None:
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
-        ("/properties/9", "Nothing is stored for it in the memory of this process."),
+        ("/properties/9", "Nothing is stored for it."),
         ("/elsewhere", "The route rest has no cache."),
         ("/search?else=1", "It has a query parameter that its route does not declare."),
         ("properties", "A URL is a path such as /properties/1, or begins with http:// or https://."),

@@ -103,7 +103,7 @@ async def test_caches_of_all_workers_are_shown(site: Site) -> None:
         (0, 1, 32 * 1024 * 1024),
         (1, 1, 32 * 1024 * 1024),
     ]
-    assert (await site.entry("/properties/9"))["reason"] == "Nothing is stored for it in the memory of this process."
+    assert (await site.entry("/properties/9"))["reason"] == "Nothing is stored for it."
     assert (await fetch(site.app.admin_port, "POST", "/warm")).status == 404
 
 

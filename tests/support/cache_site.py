@@ -12,6 +12,7 @@ when the upstream answers or the client asks; `{850+60}` and `{asctime+60}` are 
 """
 
 import contextlib
+import json
 import re
 from collections.abc import AsyncIterator, Mapping
 from email.utils import formatdate
@@ -151,17 +152,22 @@ class CacheSite:
 
 @contextlib.asynccontextmanager
 async def cache_site(
-    cache: Mapping[str, Any] | None = None, *, route: Mapping[str, Any] | None = None, **settings: Any
+    cache: Mapping[str, Any] | None = None,
+    *,
+    route: Mapping[str, Any] | None = None,
+    sections: Mapping[str, Any] | None = None,
+    **settings: Any,
 ) -> AsyncIterator[CacheSite]:
-    """A site whose only route has this `cache:` ({}: the standard alone); `settings` are those of `policies`.
+    """A site whose only route has this `cache:` ({}: the standard alone).
 
-    Nothing is refreshed early, unless `cache` says so: such requests would come at random.
+    Nothing is refreshed early, unless `cache` says so: such requests would come at random. `sections` are further ones
+    of the file, `settings` are those of `policies`.
     """
     clock = ManualClock(START)
     async with ScriptedUpstream() as upstream:
         cached = {"cache": {"early_refresh": False, **(cache or {})}}
         text = policies(upstream.url, route={**cached, **(route or {})}, **settings)
-        async with running_app(text, wall=clock) as app:
+        async with running_app(json.dumps({**json.loads(text), **(sections or {})}), wall=clock) as app:
             yield CacheSite(app, upstream, clock)
 
 
