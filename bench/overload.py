@@ -5,7 +5,6 @@ Tidegate, then 0.8 times. See docs/overload.md, which a full run rewrites.
 """
 
 import argparse
-import http.client
 import json
 import os
 import signal
@@ -22,7 +21,7 @@ from bench.overload_figures import Counts, Effort, Run
 from bench.overload_load import Answer
 from bench.overload_report import FAILING
 from bench.overload_upstream import CAPACITY
-from bench.process import ROOT, BenchError, Process, cores, free_port
+from bench.process import ROOT, BenchError, Process, cores, free_port, get
 from bench.targets import HERE, READY_PATH, Running, Target, find_targets
 
 FACTORS = (1, 2, 5, 10)
@@ -112,21 +111,12 @@ def _put_load(port: int, path: str, factor: float, effort: Effort) -> list[Answe
 
 
 def _counts(up: Running, upstream_port: int) -> Counts:
-    stats = json.loads(_get(upstream_port, "/stats"))
+    stats = json.loads(get(upstream_port, "/stats"))
     if not up.admin_port:
         return Counts(stats["hits"], None)
-    lines = _get(up.admin_port, "/metrics").splitlines()
+    lines = get(up.admin_port, "/metrics").splitlines()
     opened = [line for line in lines if line.startswith("proxy_breaker_transitions_total{") and 'to="open"' in line]
     return Counts(stats["hits"], sum(int(float(line.rpartition(" ")[2])) for line in opened))
-
-
-def _get(port: int, path: str) -> str:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    try:
-        connection.request("GET", path)
-        return connection.getresponse().read().decode()
-    finally:
-        connection.close()
 
 
 if __name__ == "__main__":

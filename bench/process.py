@@ -101,6 +101,16 @@ def probe(port: int, path: str, *, method: str = "GET", body: bytes | None = Non
     return response.status
 
 
+def get(port: int, path: str) -> str:
+    """The body of the answer to one request on a connection of its own. Raises OSError."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().read().decode()
+    finally:
+        connection.close()
+
+
 def free_port() -> int:
     """A port of 127.0.0.1 that nobody listens on now."""
     with socket.socket() as listener:

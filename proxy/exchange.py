@@ -109,6 +109,14 @@ class Tunnel(Protocol):
         ...
 
 
+class Client(Protocol):
+    """Who has sent the request and waits for the final response."""
+
+    def interim(self, exchange: "Exchange", status: int, fields: RawHeaders) -> None:
+        """Take a 1xx response, end-to-end fields only, before the final one (RFC 9110 section 15.2). Never raises."""
+        ...
+
+
 class Gate(Protocol):
     """Something that lets attempts pass for the time being."""
 
@@ -198,6 +206,8 @@ class Exchange:
     """Whether it may wait for a permit: nobody waits for what is done in the background."""
     watchdog: "Watchdog | None" = None
     """Cancels this exchange's task; the edge lends its connection's."""
+    client: Client | None = None
+    """Who gets the upstream's interim responses; the edge lends its connection."""
     attempt: int = 0
     """Number of the current attempt, from 1; 0 before the first."""
     attempt_started: float = 0.0

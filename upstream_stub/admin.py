@@ -1,4 +1,4 @@
-"""/admin: what the service holds, and the faults it was told to show."""
+"""/admin: what the service holds, what it was asked, and the faults it was told to show."""
 
 import time
 from typing import Annotated
@@ -8,6 +8,7 @@ from sqlalchemy import func, select
 from starlette.requests import Request
 from starlette.responses import Response
 
+from upstream_stub.counts import Counts
 from upstream_stub.database import engine_of
 from upstream_stub.faults import BadFault, Fault, FaultRules, Rule
 from upstream_stub.tables import listings, price_history, properties
@@ -36,6 +37,12 @@ async def show_stats(request: Request) -> Response:
     async with engine_of(request).connect() as connection:
         counts = {name: await connection.scalar(statement) for name, statement in tables.items()}
     return JsonResponse(counts, headers=NO_STORE)
+
+
+async def show_counts(request: Request) -> Response:
+    """GET /admin/counts: requests since the start, but for /admin and /health, and all statements to the database."""
+    counts: Counts = request.app.state.counts
+    return JsonResponse({"requests": counts.requests, "queries": counts.queries}, headers=NO_STORE)
 
 
 async def show_faults(request: Request) -> Response:

@@ -11,6 +11,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from upstream_stub import admin, catalogue, properties, property_writes, service
+from upstream_stub.counts import Counts, RequestCounter
 from upstream_stub.faults import FaultRules
 from upstream_stub.injector import FaultInjector
 from upstream_stub.web import answer_problem
@@ -45,6 +46,7 @@ ROUTES = (
     _resource("/auth/login", POST=service.login),
     _resource("/webhooks/{source}", POST=service.receive_webhook),
     _resource("/admin/stats", GET=admin.show_stats),
+    _resource("/admin/counts", GET=admin.show_counts),
     _resource("/admin/faults", GET=admin.show_faults, POST=admin.put_fault, DELETE=admin.clear_faults),
 )
 
@@ -55,4 +57,5 @@ def build_app(engine: AsyncEngine, rules: FaultRules) -> ASGIApp:
     app.router.redirect_slashes = False
     app.state.engine = engine
     app.state.rules = rules
-    return FaultInjector(app, rules)
+    app.state.counts = Counts(engine)
+    return RequestCounter(FaultInjector(app, rules), app.state.counts)

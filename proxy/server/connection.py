@@ -12,6 +12,7 @@ import socket
 import struct
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 
@@ -21,11 +22,13 @@ from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from proxy.alarm import Alarm
 from proxy.errors import ClientDisconnected
+from proxy.exchange import Exchange
 from proxy.protocol.forwarded import ClientAddress, Forwarding
 from proxy.protocol.headers import RawHeaders
 from proxy.protocol.request_checks import CheckedFields
 from proxy.server.boundary import Boundary
 from proxy.server.incoming import Answered, Edge, IncomingRequest
+from proxy.server.interim import interim_head
 from proxy.server.known_heads import KnownHead
 from proxy.server.parser_error import MAX_FIELD, MAX_FIELDS, MAX_LINE, parser_error
 from proxy.server.request_body import ClientBody
@@ -342,6 +345,14 @@ class Connection(RequestHandler):
             transport.write(data)
         except RuntimeError as error:  # uvloop, when the handle was closed in the meantime
             raise ClientDisconnected(cause=str(error)) from None
+
+    def interim(self, exchange: Exchange, status: int, fields: RawHeaders) -> None:
+        """Pass a 1xx response on (RFC 9110 section 15.2), unless the client is gone or would not understand it."""
+        if exchange.request.version == (1, 0):
+            return
+        self._edge.outbox.flush()
+        with suppress(ClientDisconnected):
+            self.send(interim_head(exchange.route, status, fields))
 
     def force_close(self) -> None:
         """Close when everything that was written has been sent."""

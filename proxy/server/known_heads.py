@@ -17,7 +17,7 @@ _REMEMBERED: Final = 512
 
 
 class KnownHead:
-    """One message without a body, and where it leads under `runtime`: what is found here has been checked and routed."""
+    """One message without a body, and where it leads under `runtime`: it has been checked and routed then."""
 
     __slots__ = ("match", "message", "request", "runtime")
 

@@ -126,6 +126,7 @@ class Opener:
             exchange.deadline = None if total is None else exchange.started + total
         exchange.forwarded = connection.with_via(forwarded, self._via[request.version])
         exchange.watchdog = connection.watchdog
+        exchange.client = connection
         return exchange
 
     def _believe(self, exchange: Exchange, raw_headers: RawHeaders, total: float | None) -> None:

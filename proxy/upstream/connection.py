@@ -60,7 +60,7 @@ class Connection(asyncio.Protocol):
         self._expires_at = expires_at
         self._idle_until = 0.0
         self._alarm = Alarm(loop, self._alarm_rang)
-        self._reader = ResponseReader()
+        self._reader = ResponseReader(self._pass_on)
         self._poll = select.poll()
         self._transport: asyncio.Transport
         self._exchange: Exchange | None = None
@@ -260,6 +260,12 @@ class Connection(asyncio.Protocol):
             answer = self._answer(b"".join(reader.take()))
             self._leave()
             response.set_result(answer)
+
+    def _pass_on(self, status: int, fields: list[tuple[bytes, bytes]]) -> None:
+        """An interim response: the client may see it, the final one is still due."""
+        exchange = self._exchange
+        if exchange is not None and exchange.client is not None:
+            exchange.client.interim(exchange, status, fields)
 
     def _stream(self) -> None:
         """The head is complete, the body is not."""

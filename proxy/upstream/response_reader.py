@@ -1,5 +1,6 @@
 """Bytes in, one response after the other out: httptools with the rules that it does not know. No I/O."""
 
+from collections.abc import Callable
 from typing import Final
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
@@ -16,6 +17,7 @@ from proxy.protocol.response_checks import MAX_RESPONSE_HEAD, ResponseHead, chec
 
 MAX_INTERIM: Final = 32
 """1xx responses before one final response."""
+_CONTINUE: Final = 100
 _SWITCHING_PROTOCOLS: Final = 101
 _FIRST_FINAL_STATUS: Final = 200
 
@@ -28,8 +30,9 @@ class ResponseReader:
     """Reads the responses of one connection. `start` before each request, `feed` what arrives, then look.
 
     `head` is None until the final head is complete; `complete` is set with the last byte of the body; `pieces` are the
-    body bytes not yet taken; `overrun` says that bytes followed the end; `surplus` is what followed a 101. Other 1xx
-    responses are dropped, and so are trailers.
+    body bytes not yet taken; `overrun` says that bytes followed the end; `surplus` is what followed a 101. Each other
+    1xx response goes to `interim` with its status and end-to-end fields, save 100: that is between two neighbours.
+    Trailers are dropped.
     """
 
     __slots__ = (
@@ -39,6 +42,7 @@ class ResponseReader:
         "_interims",
         "_method",
         "_parser",
+        "_pass_on",
         "_spent",
         "_upgrade",
         "complete",
@@ -51,7 +55,8 @@ class ResponseReader:
         "surplus",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, interim: Callable[[int, list[tuple[bytes, bytes]]], None] | None = None) -> None:
+        self._pass_on = interim
         self._parser = HttpResponseParser(self)
         self._spent = False
         self.start("GET")
@@ -134,6 +139,8 @@ class ResponseReader:
         )
         if status < _FIRST_FINAL_STATUS and status != _SWITCHING_PROTOCOLS:
             self._count_interim()
+            if self._pass_on is not None and status != _CONTINUE:
+                self._pass_on(status, head.fields)
             return
         self.head = head
         self.status = status

@@ -82,22 +82,31 @@ async def test_d10_body_where_there_is_none_is_stripped(method: str, message: by
         }
 
 
-async def test_d12_interim_responses_before_the_final_one_are_dropped() -> None:
+async def test_d12_interim_responses_before_the_final_one_pass() -> None:
     async with ScriptedUpstream() as upstream, running_app(policies(upstream.url)) as app:
         upstream.on("/fault", interim(103, {"Link": "</style.css>"}, times=32), reply(200, body=b"final"))
         async with RawClient(app.port) as client:
             response = await client.request("GET", "/fault")
 
-            assert (response.status, response.body, response.interim) == (200, b"final", [])
+            assert (response.status, response.body) == (200, b"final")
+            assert [(each.status, each.headers) for each in response.interim] == [
+                (103, [(b"Link", b"</style.css>")])
+            ] * 32
             await assert_unharmed(app, client)
 
 
-@pytest.mark.parametrize("status", [100, 103])
-async def test_d12_interim_responses_without_end_are_502(status: int) -> None:
+@pytest.mark.parametrize("times", [200, None])
+@pytest.mark.parametrize(("status", "passed_on"), [(100, 0), (103, 32)])
+async def test_d12_more_interim_responses_than_there_may_be_are_502(
+    status: int, passed_on: int, times: int | None
+) -> None:
     async with ScriptedUpstream() as upstream, running_app(policies(upstream.url)) as app:
-        upstream.on("/fault", interim(status, times=None))
+        upstream.on("/fault", interim(status, times=times), reply(200))
         async with RawClient(app.port) as client:
-            assert_problem(await client.request("GET", "/fault"), 502, "http_protocol_error")
+            response = await client.request("GET", "/fault")
+
+            assert_problem(response, 502, "http_protocol_error")
+            assert len(response.interim) == passed_on
             await upstream.wait_closed(1)
             await assert_unharmed(app, client)
 

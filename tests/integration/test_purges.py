@@ -66,13 +66,13 @@ async def test_the_other_instances_hear_of_it(
 
 
 async def test_own_messages_are_not_heard_twice(one: CacheInstance, two: CacheInstance) -> None:
-    before = one.generations.sequence
+    first, second = one.generations.sequence, two.generations.sequence
     await invalidate(one)
-    heard = two.generations.sequence
+    await eventually(lambda: two.generations.sequence == second + 1, SOON)
     await invalidate(two)  # its message comes after that of the first
 
-    await eventually(lambda: one.generations.sequence == before + 2, SOON)
-    assert two.generations.sequence == heard + 1
+    await eventually(lambda: one.generations.sequence == first + 2, SOON)
+    assert two.generations.sequence == second + 2
 
 
 async def test_a_purge_of_many_tags_takes_few_calls(valkey: Valkey, one: CacheInstance, two: CacheInstance) -> None:

@@ -266,7 +266,7 @@ async def test_d13_upgrade_field_on_an_ordinary_response_changes_nothing() -> No
     assert (response.status, response.body, response.tunnel) == (200, b"ab", None)
 
 
-async def test_d12_interim_responses_are_dropped() -> None:
+async def test_d12_interim_responses_leave_nothing_in_the_final_one() -> None:
     async with ScriptedUpstream() as upstream, client_for(upstream.url) as client:
         upstream.on("/", interim(100), interim(103, {"Link": "</x>", "X-Early": "1"}, times=20), reply(200, body=b"ab"))
         response = await client.ask()

@@ -31,6 +31,7 @@ TITLES = {
     "8246": "Immutable Responses",
     "9211": "The Cache-Status Field",
     "9213": "Targeted Cache Control",
+    "6585": "Additional HTTP Status Codes",
 }
 
 REQUIREMENTS = [
@@ -225,4 +226,9 @@ REQUIREMENTS = [
     Requirement("9213-2.2-3", "MUST", "pass targeted fields on that are not on its list, and not follow them"),
     Requirement("9213-2.2-4", "MUST", "implement max-age, must-revalidate, no-store, no-cache and private there"),
     Requirement("9213-2.2-5", "SHOULD", "implement there what else it supports in Cache-Control"),
+    # --- RFC 6585 ---------------------------------------------------------------------------------------------------
+    Requirement("6585-3-1", "MUST NOT", "store a 428"),
+    Requirement("6585-4-1", "MUST NOT", "store a 429"),
+    Requirement("6585-5-1", "MUST NOT", "store a 431"),
+    Requirement("6585-6-1", "MUST NOT", "store a 511"),
 ]

@@ -152,7 +152,7 @@ class Cache:
 
     async def _pass(self, exchange: Exchange, status: bytes) -> Response:
         response = await self._inner.handle(exchange)
-        response.headers = [*response.headers, (b"Cache-Status", status)]
+        response.headers = _passed_on(response, status)
         return response
 
     async def _head(self, exchange: Exchange, key: CacheKey) -> Response:
@@ -349,6 +349,9 @@ class Cache:
                 self._outcome(exchange, "miss")
                 raise
             return stale
+        finally:
+            if is_leader:
+                fill.exchange.client = None  # whatever the fill brings from here on, this client gets its answer next
         if is_leader:
             lend_trace(fill.exchange, exchange)
         if head.status in _FAILED and (stale := self._stand_in(exchange, look, fill)) is not None:

@@ -15,11 +15,11 @@ from proxy.protocol.caching.directives import NO_DIRECTIVES
 from proxy.protocol.caching.keys import CacheKey
 from proxy.protocol.caching.ranges import combined, part_of
 from proxy.protocol.caching.reuse import Use, use_of
-from proxy.protocol.caching.stored import Rules, StoredResponse, Terms, Validity
+from proxy.protocol.caching.stored import Part, Rules, StoredResponse, Terms, Validity
 from proxy.protocol.caching.terms import stored_fields, terms_of
 from proxy.protocol.caching.updating import freshened_fields, selects, updated
 from proxy.protocol.caching.vary import variant_of
-from proxy.protocol.fields import CONTENT_LENGTH, CREDENTIALS, KINDS
+from proxy.protocol.fields import CONDITION, CONTENT_LENGTH, CREDENTIALS, KINDS
 from proxy.protocol.headers import RawHeaders
 from proxy.protocol.request_checks import CheckedFields
 from proxy.storage.memory import Entry, Memory
@@ -200,11 +200,11 @@ class Errand:
         return found
 
     async def _wait(self, shared: "SharedCache", exchange: Exchange) -> bool:
-        """Wait until the other instance has come back; whether it has. At most half of the fill's time goes into that."""
+        """Wait until the other instance has come back, for half of the fill's time at most; whether it has."""
+        if self._is_alone:
+            return False
         total = exchange.timeout.total
-        return not self._is_alone and await shared.wait(
-            self.key.digest, LEASE if total is None else min(LEASE, total / 2)
-        )
+        return await shared.wait(self.key.digest, LEASE if total is None else min(LEASE, total / 2))
 
     # --- keeper ---
 
@@ -218,9 +218,8 @@ class Errand:
         terms = self._terms(response.status, response.headers, received_at)
         refusal = refusal or terms.refusal
         part = None
-        if not refusal and response.status == _PARTIAL:
-            length = _declared_length(response.headers)
-            part = None if length is None else part_of(response.status, response.headers, length)
+        if not refusal and (response.status == _PARTIAL or self._has_range()):
+            part = _part_of(response) if self._has_range() else None
             refusal = "" if part is not None else "partial"
         if refusal:
             self._refused(refusal, received_at)
@@ -257,6 +256,10 @@ class Errand:
             received_at=received_at,
             rules=self._filling.rules,
         )
+
+    def _has_range(self) -> bool:
+        """Whether only a part was asked for: then nothing but a part is stored, and a part only then."""
+        return bool(self._kinds & CONDITION) and any(name.lower() == b"range" for name, _ in self._asked_for)
 
     def _unfit(self, response: Response) -> str:
         """What speaks against storing it beside what its fields say."""
@@ -351,6 +354,11 @@ def validators_of(stored: StoredResponse) -> Sequence[tuple[bytes, bytes]]:
 def _with_fields(request: Request, more: Sequence[tuple[bytes, bytes]]) -> Request:
     fields = CheckedFields((*request.fields.raw, *more), kinds=request.fields.kinds)
     return Request(request.method, request.target, fields, request.headers, request.authority, None, request.version)
+
+
+def _part_of(response: Response) -> Part | None:
+    length = _declared_length(response.headers)
+    return None if response.status != _PARTIAL or length is None else part_of(_PARTIAL, response.headers, length)
 
 
 def _declared_length(fields: RawHeaders) -> int | None:

@@ -72,7 +72,26 @@ def fill_exchange(
     else:
         fill.criticality = exchange.criticality
         fill.received_attempt = exchange.received_attempt
+        if exchange.client is not None:
+            fill.client = Leader(exchange)
     return fill
+
+
+class Leader:
+    """The client that a fill was begun for: it gets the interim responses as if it had asked by itself."""
+
+    __slots__ = ("_exchange",)
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    def interim(self, exchange: Exchange, status: int, fields: RawHeaders) -> None:
+        """Pass it on, without what was for a cache alone."""
+        client = self._exchange.client
+        if client is not None:
+            client.interim(
+                self._exchange, status, [field for field in fields if field[0].lower() != b"surrogate-control"]
+            )
 
 
 def lend_trace(own: Exchange, exchange: Exchange) -> None:

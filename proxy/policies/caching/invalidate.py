@@ -2,9 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from time import monotonic
-from typing import Final
+from typing import Any, Final
 
 from proxy.config.caching import InvalidateConfig
 from proxy.config.policy_types import Mode
@@ -60,10 +60,11 @@ class Invalidate:
         self._enforces = mode == "enforce"
         self._clock = clock
 
-    async def handle(self, exchange: Exchange) -> Response:
+    def handle(self, exchange: Exchange) -> Coroutine[Any, Any, Response]:
         """Pass the exchange on. Whoever leaves meanwhile ends no purge that has begun."""
-        if not is_unsafe(exchange.request.method):
-            return await self._inner.handle(exchange)
+        return self._change(exchange) if is_unsafe(exchange.request.method) else self._inner.handle(exchange)
+
+    async def _change(self, exchange: Exchange) -> Response:
         try:
             response = await self._inner.handle(exchange)
         except ProxyError as error:

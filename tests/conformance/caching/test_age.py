@@ -84,6 +84,18 @@ async def test_age_of_a_hit(fields: dict[str, str], later: float, age: str) -> N
         assert (hit.header("Age"), site.fills) == (age, 1)
 
 
+@pytest.mark.parametrize("age", ["2147483648", "4294967296", "99999999999999999999999"])
+@pytest.mark.requirement("9111-1.2.2-1", "9111-4-6")
+async def test_age_that_is_sent_does_not_overflow(age: str) -> None:
+    async with cache_site() as site:
+        await site.stored({**MINUTE, "Age": age}, b"stored")
+        site.later(1000)
+
+        stale = await site.get(headers={"Cache-Control": "max-stale"})
+
+        assert (stale.body, stale.header("Age")) == (b"stored", "2147483648")
+
+
 @pytest.mark.parametrize(
     ("fields", "age"), [({"Age": "10"}, "15"), ({}, "5"), ({"Age": "10", "Date": "{+0}"}, "15"), ({"Age": "0"}, "5")]
 )

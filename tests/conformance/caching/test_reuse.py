@@ -3,8 +3,8 @@
 import pytest
 
 from tests.support.cache_site import FRESH, PATH, cache_site
-from tests.support.client import RawClient
-from tests.support.steps import Gate
+from tests.support.client import RawClient, request_bytes
+from tests.support.steps import Gate, chunk, hang, tunnel
 
 
 @pytest.mark.parametrize(
@@ -177,3 +177,47 @@ async def test_absolute_form_names_the_same_uri() -> None:
         await site.get(headers={"Host": "localhost"})
 
         assert await site.is_hit(f"http://localhost{PATH}")
+
+
+async def test_upgrade_is_not_answered_from_the_store() -> None:
+    async with cache_site() as site, RawClient(site.app.port) as client:
+        await site.stored(FRESH)
+        site.upstream.on("*", tunnel())
+
+        await client.send_request("GET", PATH, {"Connection": "Upgrade", "Upgrade": "websocket"})
+
+        assert (await client.read_head()).status == 101
+
+
+async def test_pipelined_requests_are_answered_in_their_order() -> None:
+    async with cache_site() as site, RawClient(site.app.port) as client:
+        site.serve(FRESH)
+        await site.get("/hit")
+
+        await client.send(b"".join(request_bytes("GET", target) for target in ("/hit", "/miss", "/hit", "/miss")))
+        bodies = [(await client.read_response()).body for _ in range(4)]
+
+        assert bodies == [b"answer 1", b"answer 2", b"answer 1", b"answer 2"]
+
+
+async def test_http_1_0_client_gets_a_hit_and_the_end_of_the_connection() -> None:
+    async with cache_site() as site, RawClient(site.app.port) as client:
+        await site.stored(FRESH, b"stored")
+
+        await client.send(b"GET /r HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        answer = await client.read_response()
+
+        assert (answer.body, answer.header("Content-Length"), answer.header("Age")) == (b"stored", "6", "0")
+        assert await client.ended_within() == "fin"
+
+
+async def test_event_streams_are_not_shared() -> None:
+    async with cache_site() as site, RawClient(site.app.port) as one, RawClient(site.app.port) as two:
+        fields = {**FRESH, "Content-Type": "text/event-stream", "Transfer-Encoding": "chunked"}
+        site.upstream.on("*", site.frame(fields, chunk(b"data: 1\n\n"), hang()))
+
+        for client in (one, two):
+            await client.send_request("GET", PATH)
+            assert (await client.read_head()).status == 200
+
+        assert site.fills == 2

@@ -22,6 +22,12 @@ async def test_response_that_nothing_makes_cacheable_is_not_reused(status: int) 
     assert not await is_reused({"Last-Modified": "{-864000}", "ETag": '"a"'}, status=status)
 
 
+@pytest.mark.parametrize("status", [428, 429, 431, 511])
+@pytest.mark.requirement("6585-3-1", "6585-4-1", "6585-5-1", "6585-6-1")
+async def test_statuses_that_forbid_it_are_not_stored(status: int) -> None:
+    assert not await is_reused({"Cache-Control": "public, max-age=60", "Expires": "{+60}"}, status=status)
+
+
 @pytest.mark.parametrize("status", [200, 404, 500])
 @pytest.mark.requirement("9111-3-7", "9111-4-5")
 async def test_response_without_freshness_or_validator_is_not_reused(status: int) -> None:
@@ -62,6 +68,31 @@ async def test_no_store_on_a_line_of_its_own_counts() -> None:
 @pytest.mark.requirement("9111-3-5", "9111-5.2.2.7-1", "9111-4.2.1-3")
 async def test_private_is_not_stored(control: str) -> None:
     assert not await is_reused({"Cache-Control": control, "Expires": "{+3600}"})
+
+
+@pytest.mark.parametrize(
+    "control",
+    [
+        'private="x-secret',
+        'private=""',
+        "private=",
+        'private=" , "',
+        'no-cache="x-secret',
+        'no-cache=""',
+        "no-cache=",
+        "no-store=x",
+        'no-store=""',
+        '"unterminated, no-store',
+        'x="unterminated, private',
+        "@, no-store",
+        "=x, no-store",
+        "no-store =x",
+        "private =x",
+    ],
+)
+@pytest.mark.requirement("9111-5.2.2-1", "9111-4.2.1-3")
+async def test_broken_directives_are_read_on_the_safe_side(control: str) -> None:
+    assert not await is_reused([("Cache-Control", LONG), ("Cache-Control", control)])
 
 
 @pytest.mark.requirement("9111-5.2.2.7-1")

@@ -36,7 +36,7 @@ from proxy.storage.purges import Purges
 from proxy.telemetry.cache_instruments import CacheStoreMetrics
 from tests.support.clock import ManualClock
 from tests.support.exchange import ScriptedHandler, make_exchange
-from tests.support.messages import HeadersLike
+from tests.support.messages import HeadersLike, header_pairs, octets
 
 pytestmark = [pytest.mark.usefixtures("leak_check")]
 
@@ -101,8 +101,8 @@ def told(exchange: Exchange) -> list[tuple[str, str, str]]:
 def answering(status: int, headers: HeadersLike = ()) -> tuple[ScriptedHandler, Response, list[str]]:
     """A handler with one response, and that response's end."""
     closed: list[str] = []
-    pairs: Sequence[Any] = headers.items() if isinstance(headers, dict) else headers
-    response = Response(status, [(name.encode(), value.encode()) for name, value in pairs], b"x")
+    pairs = [(octets(name), octets(value)) for name, value in header_pairs(headers)]
+    response = Response(status, pairs, b"x")
     response.on_close(lambda: closed.append("closed"))
     return ScriptedHandler(response), response, closed
 

@@ -111,23 +111,29 @@ def test_variants_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize("first_date", [1000.0, 3000.0])
-def test_of_several_that_match_the_latest_date_is_chosen(first_date: float) -> None:
+def test_of_several_that_vary_and_match_the_latest_date_is_chosen(first_date: float) -> None:
     site = Site()
     site.put(KEY, stored_response(b"first", date=first_date, vary=CODING, answers=GZIP))
-    site.put(KEY, stored_response(b"second", date=2000.0))
+    site.put(KEY, stored_response(b"second", date=2000.0, vary=(*CODING, b"x-other"), answers=GZIP))
 
     assert site.body(KEY, GZIP) == (b"first" if first_date > 2000.0 else b"second")
-    assert site.body(KEY, BR) == b"second"
 
 
 def test_of_several_with_one_date_the_one_stored_last_is_chosen() -> None:
     site = Site()
-    site.put(KEY, stored_response(b"first"))
-    site.put(KEY, stored_response(b"second", vary=CODING, answers=GZIP))
+    site.put(KEY, stored_response(b"first", vary=CODING, answers=GZIP))
+    site.put(KEY, stored_response(b"second", vary=(*CODING, b"x-other"), answers=GZIP))
 
     assert site.body(KEY, GZIP) == b"second"
-    site.put(KEY, stored_response(b"third"))
-    assert site.body(KEY, GZIP) == b"third"
+
+
+def test_response_with_vary_is_preferred_to_a_newer_one_that_leaves_it_out() -> None:
+    site = Site()
+    site.put(KEY, stored_response(b"first", date=1000.0, vary=CODING, answers=GZIP))
+    site.put(KEY, stored_response(b"second", date=2000.0))
+
+    assert site.body(KEY, GZIP) == b"first"
+    assert site.body(KEY, BR) == b"second"
 
 
 def test_what_varies_on_everything_is_not_stored() -> None:

@@ -92,6 +92,32 @@ def test_interim_responses_are_counted_per_request() -> None:
         reader.feed(INTERIM * (MAX_INTERIM + 1))
 
 
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_interim_responses_are_passed_on_in_their_order(size: int) -> None:
+    passed: list[tuple[int, list[tuple[bytes, bytes]]]] = []
+    reader = ResponseReader(lambda status, fields: passed.append((status, fields)))
+    heads = [
+        b"HTTP/1.1 102 Processing\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\nX: 1\r\n\r\n",
+        b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\nTE: a\r\nConnection: y\r\nY: 1\r\nContent-Length: 5\r\n\r\n",
+        INTERIM,
+    ]
+    reader.start("GET")
+    assert read(reader, b"".join(heads) + SIZED, size)[2:] == (
+        [(b"X-Name", b"value"), (b"Content-Length", b"5")],
+        b"hello",
+    )
+    assert passed == [(102, []), (103, [(b"Link", b"</x>")]), (103, [(b"Link", b"</x>")])]
+
+
+def test_switch_of_protocols_is_no_interim_response() -> None:
+    passed: list[int] = []
+    reader = ResponseReader(lambda status, fields: passed.append(status))
+    reader.start("GET", upgrade=True)
+    reader.feed(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: a\r\nConnection: upgrade\r\n\r\n")
+    assert (reader.status, passed) == (101, [])
+
+
 def test_large_body_in_the_same_read_as_the_head_is_no_large_head() -> None:
     reader = ResponseReader()
     body = b"x" * (MAX_RESPONSE_HEAD * 2)

@@ -36,18 +36,18 @@ def test_only_get_is_stored(method: str) -> None:
     assert refusal(FRESH, method=method) == "method"
 
 
-@pytest.mark.parametrize("status", [100, 103, 304, 407, 412, 416, 428, 429, 431, 511])
+@pytest.mark.parametrize("status", [100, 103, 304, 407, 412, 416, 428, 429, 431, 500, 502, 503, 504, 511])
 def test_statuses_that_are_never_stored(status: int) -> None:
     assert refusal(FRESH, status=status) == "status"
 
 
-@pytest.mark.parametrize("status", [200, 201, 299, 302, 307, 399, 400, 403, 404, 418, 499, 500, 503, 599])
+@pytest.mark.parametrize("status", [200, 201, 299, 302, 307, 399, 400, 403, 404, 418, 499, 501, 505, 599])
 def test_any_final_status_is_stored_with_explicit_freshness(status: int) -> None:
     for field in (FRESH, says(b"s-maxage=60"), (b"Expires", b"Fri, 15 Jan 2027 09:00:00 GMT")):
         assert refusal(field, status=status) == ""
 
 
-@pytest.mark.parametrize("status", [201, 202, 302, 303, 307, 400, 403, 500, 502, 503, 599])
+@pytest.mark.parametrize("status", [201, 202, 302, 303, 307, 400, 403, 505, 599])
 def test_status_that_is_not_heuristically_cacheable_needs_a_mark(status: int) -> None:
     assert refusal(ETAG, status=status, rules=Rules(ttl=60.0, negative_ttl=60.0)) == "no_freshness"
     assert refusal(ETAG, says(b"public"), status=status) == ""
