@@ -19,12 +19,12 @@ from proxy.storage.generations import Generations
 from proxy.storage.memory import Memory
 from proxy.storage.pending import Pending
 from proxy.storage.purge_messages import read_message
-from proxy.storage.shared_cache import SharedCache
 from proxy.storage.subscription import Gap, Message, Subscription
 from proxy.telemetry.cache_instruments import CacheStoreMetrics
 
 if TYPE_CHECKING:
     from proxy.storage.redis import Redis
+    from proxy.storage.shared_cache import SharedCache
 
 log = logging.getLogger("tidegate.cache")
 
@@ -45,7 +45,7 @@ class Purges:
         self,
         generations: Generations,
         memory: Memory,
-        shared: SharedCache | None,
+        shared: "SharedCache | None",
         redis: "Redis | None",
         *,
         max_gap: float,
