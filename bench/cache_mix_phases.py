@@ -14,7 +14,7 @@ from bench.cache_mix_tally import Tally
 from bench.cache_mix_truth import revision_in
 from bench.cache_mix_workload import Ask, detail, list_with
 from bench.compare import say
-from bench.process import BenchError
+from bench.overload_figures import percentile
 
 _POLL = 0.002
 """Seconds between two looks at whether a write has got through."""
@@ -70,9 +70,9 @@ class Stampede:
 async def mix(site: Site, load: Load, name: str, seconds: float) -> Tally:
     """The load goes on for so long."""
     load.tally = tally = Tally(name)
-    before, start = site.counts(), monotonic()
+    before, start = await site.counts(), monotonic()
     await asyncio.sleep(seconds)
-    tally.upstream = site.counts().since(before)
+    tally.upstream = (await site.counts()).since(before)
     tally.seconds = monotonic() - start
     say(
         f"{name}: {tally.requests} requests in {tally.seconds:.1f} s, {tally.hit_ratio():.1%} of the reads from the cache,"
@@ -94,7 +94,7 @@ async def outage(site: Site, load: Load, effort: Effort) -> tuple[Tally, Tally]:
 async def read_own_writes(site: Site, load: Load, effort: Effort) -> Spread:
     """Writes, each of them read at once where it was made, and elsewhere until it is seen there."""
     load.tally = tally = Tally("writes, read at once")
-    before, start = site.counts(), monotonic()
+    before, start = await site.counts(), monotonic()
     spread = Spread(tally)
     writers = [asyncio.ensure_future(_Writer(load, spread, first).run(effort)) for first in range(len(site.ports))]
     try:
@@ -102,12 +102,11 @@ async def read_own_writes(site: Site, load: Load, effort: Effort) -> Spread:
     finally:
         for writer in writers:
             writer.cancel()
-    tally.upstream = site.counts().since(before)
+    tally.upstream = (await site.counts()).since(before)
     tally.seconds = monotonic() - start
-    seconds = sorted(spread.seconds)
     say(
         f"{spread.writes} writes: {spread.unseen} not seen at once where they were made, {spread.never} never elsewhere;"
-        f" there after {seconds[len(seconds) // 2] * 1000:.1f} ms, at most {seconds[-1] * 1000:.1f} ms"
+        f" there after {percentile(spread.seconds, 50) * 1000:.1f} ms, at most {max(spread.seconds, default=0):.3f} s"
     )
     for example in tally.examples:
         say(f"    {example}")
@@ -172,11 +171,12 @@ class _Writer:
 
 async def stampede(site: Site, target: str, effort: Effort) -> Stampede:
     """All at once want what nobody has wanted before, through all sidecars, each on a connection of its own."""
-    await _slow_down(site, target)
+    rule = orjson.dumps({"fault": f"delay={_DELAY * 1000:.0f}ms", "path": target})
+    await site.ask_upstream(Ask("write", "POST", "/admin/faults", body=rule))
     clients = [Client(port) for _ in range(effort.misses // len(site.ports) + 1) for port in site.ports][: effort.misses]
     try:
         await _connect(clients)
-        before, start = site.counts(), monotonic()
+        before, start = await site.counts(), monotonic()
         answers = await asyncio.gather(*[client.ask(Ask("detail", "GET", target)) for client in clients])
         seconds = monotonic() - start
     finally:
@@ -184,18 +184,9 @@ async def stampede(site: Site, target: str, effort: Effort) -> Stampede:
             client.close()
     good = [answer for answer in answers if answer.status == 200]
     bodies = len({answer.body for answer in good})
-    result = Stampede(len(answers), len(good), site.counts().since(before).requests, bodies, seconds)
+    result = Stampede(len(answers), len(good), (await site.counts()).since(before).requests, bodies, seconds)
     say(f"{result.asked} at the same time for {target}: {result.hits} at the upstream, {result.answered} answered")
     return result
-
-
-async def _slow_down(site: Site, target: str) -> None:
-    client = Client(site.upstream_port)
-    rule = orjson.dumps({"fault": f"delay={_DELAY * 1000:.0f}ms", "path": target})
-    answer = await client.ask(Ask("write", "POST", "/admin/faults", body=rule))
-    client.close()
-    if answer.status != 200:
-        raise BenchError(f"the upstream takes no fault: {answer.body.decode()}")
 
 
 async def _connect(clients: Sequence[Client]) -> None:

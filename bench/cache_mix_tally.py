@@ -122,10 +122,10 @@ class Tally:
 
 def _outcome(status: bytes) -> str:
     """What Cache-Status says the cache did."""
-    if b"; hit" in status:
+    if b";hit" in status:
         if b"detail=redis" in status:
             return "redis"
         return "stale" if b"ttl=-" in status else "memory"
-    if b"; collapsed" in status:
+    if b";collapsed" in status:
         return "collapsed"
     return "revalidated" if b"fwd-status=304" in status else "miss"

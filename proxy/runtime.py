@@ -224,6 +224,7 @@ def _cache(config: Config, resources: Resources, redis: "Redis | None", previous
             random=random,
             wall=resources.wall,
             metrics=metrics,
+            pending=before.shared.pending if before is not None and before.shared is not None else None,
         )
     return CacheStore(
         memory=enforced,

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from proxy.admin.cache_view import NO_CACHE, CacheStatus, EntryReport, EntryStatus, Purged, SelectionKind, Warming
+from proxy.config.addresses import as_ip
 from proxy.config.model import Config
+from proxy.config.policy_types import ClientKey
 from proxy.policies.caching.store import CacheStore
 from proxy.policies.caching.targets import PATH, URI, Target, Targets
 from proxy.policies.caching.user import user_of
@@ -99,7 +101,7 @@ class ProcessCache:
     def _user_tags(self, values: Sequence[str]) -> list[str]:
         """The same user may be told by several things: by a header here, by a cookie there."""
         caches = [route.cache for route in self._config.routes if route.cache is not None]
-        keys = {cache.per_user for cache in caches if len(cache.per_user) == len(values)}
+        keys = {cache.per_user for cache in caches if _may_be(cache.per_user, values)}
         if not keys:
             raise Unselectable(_NO_USERS)
         return list(dict.fromkeys(user_tag(user_of(each, values)) for each in keys))
@@ -185,6 +187,13 @@ def _declared_tag(text: str, *, is_pattern: bool) -> str:
     if is_pattern != text.endswith(":*") or text.removesuffix(":*") == ALL:
         raise Unselectable(_NO_PATTERN if is_pattern else _NO_TAG)
     return tag_of_pattern(text)
+
+
+def _may_be(keys: Sequence[ClientKey], values: Sequence[str]) -> bool:
+    """Whether these values may be what tells a user apart by `keys`."""
+    if len(keys) != len(values):
+        return False
+    return all(key.kind != "client_ip" or as_ip(value) for key, value in zip(keys, values, strict=True))
 
 
 def _tags_of(key: CacheKey, *, by_path: bool) -> list[str]:

@@ -15,6 +15,7 @@ from proxy.telemetry.events import Decision
 from proxy.telemetry.instruments import error_labels, timeout_kind
 from proxy.telemetry.line_writer import LineWriter
 
+_NO_UPSTREAM = '"upstream":"","endpoint":"","upstream_status":0,"upstream_ms":0.0,"attempts":0'
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 _MAX_PATH = 2048
 _MAX_TEXT = 256
@@ -116,9 +117,7 @@ class JsonAccessLog:
             f'{{"time":"{self._timestamp(exchange.wall_started)}","request_id":{_id(exchange.request_id)},'
             f'"client_ip":{_text(exchange.client_ip)},"route":{_text(exchange.route.name)},{said},"status":{status},'
             f'"duration_ms":{int(seconds * 1e6) / 1e3},"bytes_in":{exchange.bytes_in},"bytes_out":{exchange.bytes_out},'
-            f'"upstream":{_text(exchange.upstream_name)},"endpoint":{_text(exchange.upstream_endpoint)},'
-            f'"upstream_status":{exchange.upstream_status},"upstream_ms":{int(exchange.upstream_seconds * 1e6) / 1e3},'
-            f'"attempts":{exchange.attempt}{_further(exchange)}}}\n'
+            f"{_upstream(exchange)}{_further(exchange)}}}\n"
         )
         self._writer.write(line.encode())
 
@@ -163,6 +162,16 @@ def _text(text: str) -> str:
 def _id(text: str) -> str:
     """A JSON string; nearly all are hex digits, and no two are the same."""
     return f'"{text}"' if text.isalnum() and text.isascii() else _text(text)
+
+
+def _upstream(exchange: Exchange) -> str:
+    if not (exchange.attempt or exchange.upstream_name):
+        return _NO_UPSTREAM
+    return (
+        f'"upstream":{_text(exchange.upstream_name)},"endpoint":{_text(exchange.upstream_endpoint)},'
+        f'"upstream_status":{exchange.upstream_status},"upstream_ms":{int(exchange.upstream_seconds * 1e6) / 1e3},'
+        f'"attempts":{exchange.attempt}'
+    )
 
 
 def _said_by(request: Request) -> str:

@@ -29,6 +29,12 @@ ROUTES: list[dict[str, Any]] = [
     {"name": "search", "match": "GET /search", "cache": {"ttl": "1h", "query": ["q"]}},
     {"name": "mine", "match": "GET /mine", "cache": {"ttl": "1h", "per_user": "header:X-User-ID"}},
     {
+        "name": "ours",
+        "match": "GET /ours",
+        "cache": {"ttl": "1h", "per_user": ["header:X-Tenant", "header:X-User-ID"]},
+    },
+    {"name": "here", "match": "GET /here", "cache": {"ttl": "1h", "per_user": "client_ip"}},
+    {
         "name": "update",
         "match": ["PUT /properties/{id}", "DELETE /properties/{id}"],
         "invalidate": ["property:{id}", "properties:list:*"],
@@ -144,6 +150,21 @@ async def test_purge_by_user_takes_what_is_that_users(site: Site) -> None:
     assert await site.is_kept("/mine", {"X-User-ID": "bob"})
 
 
+async def test_purge_by_user_takes_all_that_tells_users_apart(site: Site) -> None:
+    ann, bob = ({"X-Tenant": "t", "X-User-ID": user} for user in ("ann", "bob"))
+    for user in (ann, bob):
+        await site.body("/ours", user)
+    await site.body("/here")
+
+    assert (await fetch(site.app.admin_port, "POST", "/purge?user=t&user=ann")).status == 200
+    assert not await site.is_kept("/ours", ann)
+    assert await site.is_kept("/ours", bob)
+
+    assert await site.is_kept("/here")
+    assert (await site.purge(user="127.0.0.1")).status == 200
+    assert not await site.is_kept("/here")
+
+
 async def test_soft_purge_makes_stale_so_that_it_is_validated(site: Site) -> None:
     await site.body("/properties/1")
 
@@ -178,7 +199,8 @@ async def test_soft_purge_makes_stale_so_that_it_is_validated(site: Site) -> Non
         "pattern=a*:*",
         "route=update",
         "route=nobody",
-        "user=a&user=b",
+        "user=a&user=b&user=c",
+        "user=a&user=",
         "url=properties",
         "url=ftp://x/",
         "url=/elsewhere",

@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
+from math import floor
 from typing import Final
 
-from proxy.errors import CollapsedFailure, DeadlineExceeded, NotCached, ProxyError
+from proxy.errors import CollapsedFailure, DeadlineExceeded, NotCached, ProxyError, Source
 from proxy.exchange import Exchange, Response
 from proxy.policies.caching.delivery import deliver
 from proxy.policies.caching.errand import Errand, Filling, is_due, passing_key, put
@@ -14,13 +16,14 @@ from proxy.policies.caching.keeper import Head, Kind
 from proxy.policies.caching.user import user_reader
 from proxy.protocol.caching.directives import NO_DIRECTIVES, RequestDirectives, request_directives
 from proxy.protocol.caching.keys import CacheKey, KeyMaker, Unkeyed
-from proxy.protocol.caching.reuse import Use, age_of, may_stand_in, use_of
+from proxy.protocol.caching.reuse import Use, age_of, may_stand_in, ttl_of, use_of
 from proxy.protocol.caching.status_field import forwarded, hit
-from proxy.protocol.caching.stored import StoredResponse, Validity
+from proxy.protocol.caching.stored import StoredResponse, Terms, Validity
 from proxy.protocol.caching.terms import terms_of
 from proxy.protocol.caching.updating import freshened_fields, head_update
 from proxy.protocol.caching.vary import variant_of
-from proxy.protocol.fields import CONDITION, CREDENTIALS, DIRECTIVES
+from proxy.protocol.fields import CONDITION, CONTENT_LENGTH, CREDENTIALS, DIRECTIVES, KINDS
+from proxy.storage.entries import is_good
 from proxy.storage.memory import Entry
 from proxy.telemetry.events import Decision
 
@@ -35,12 +38,16 @@ _STALE: Final = Decision("cache", "stale")
 _STALE_ON_ERROR: Final = Decision("cache", "stale_on_error")
 _PERSONAL: Final = frozenset({b"set-cookie", b"cache-control"})
 """A failure with one of these may not be for all who have waited for it."""
+_BY_CREDENTIALS: Final = frozenset({"authorization", "cookie"})
+_BY_REQUEST: Final = _BY_CREDENTIALS | {"request_no_store"}
+"""Why a response is not stored, where that is because of who has asked for it."""
+_TRIES: Final = 2
 
 
 class Look:
     """What is known of one request when it has been looked up."""
 
-    __slots__ = ("before", "directives", "entry", "key", "reason", "validity")
+    __slots__ = ("before", "directives", "entry", "key", "noted", "reason", "softened_at", "validates", "validity")
 
     def __init__(self, key: CacheKey, entry: Entry | None, directives: RequestDirectives) -> None:
         self.key = key
@@ -49,6 +56,12 @@ class Look:
         self.before: StoredResponse | None = None
         """What there is and may not be sent as it is."""
         self.validity = Validity.VALID
+        """Of that, when it was looked up; `softened_at` goes with it."""
+        self.softened_at = 0.0
+        self.noted = 0
+        """The count of changes before it was fetched."""
+        self.validates = True
+        """Whether the upstream may be asked if what there is still holds."""
         self.reason = "uri-miss"
         """Why the upstream is asked, as Cache-Status has it."""
 
@@ -162,30 +175,30 @@ class Cache:
         if answer is not None:
             return answer
         if look.directives.only_if_cached:
+            self._outcome(exchange, "miss")
             raise NotCached(_NOT_CACHED)
-        requested_at = self._store.wall()
-        response = await self._pass(exchange, forwarded(look.reason))
-        entry = look.entry
-        if entry is not None and response.status == _OK and not exchange.request.fields.kinds & CONDITION:
-            self._learn_from_head(exchange, entry, response, requested_at)
-        return response
+        return await self._alone(exchange, look)
 
     def _learn_from_head(self, exchange: Exchange, entry: Entry, response: Response, requested_at: float) -> None:
-        """RFC 9111 section 4.3.5."""
-        fields = response.headers[:-1]  # without our own Cache-Status
-        stored = entry.stored
+        """RFC 9111 section 4.3.5. What has been replaced in the meantime is let be."""
+        request, stored = exchange.request, entry.stored
+        if request.fields.kinds & CONDITION or self._memory.find(entry.key, request.fields) is not entry:
+            return
         terms = terms_of(
             "GET",
-            exchange.request.fields.raw,
+            request.fields.raw,
             stored.status,
-            freshened_fields(stored, fields),
+            freshened_fields(stored, response.headers),
             requested_at=requested_at,
             received_at=self._store.wall(),
             rules=self._filling.rules,
         )
-        renewed = head_update(stored, fields, terms)
-        self._memory.remove(entry)
-        if renewed is not None and not terms.refusal:
+        renewed = head_update(stored, response.headers, terms)
+        if renewed is None or (terms.refusal and terms.refusal not in _BY_REQUEST):
+            self._memory.remove(entry)
+        elif not terms.refusal and not entry.validity:
+            self._memory.remove(entry)
+            renewed = replace(renewed, variant=variant_of(terms.vary, request.fields.raw))
             put(self._filling, entry.key, renewed, entry.noted)
 
     # --- what is looked up ---
@@ -219,7 +232,8 @@ class Cache:
             use = Use.VALIDATE
         else:
             use = use_of(stored.terms, entry.validity, look.directives, now, entry.softened_at)
-        look.before, look.validity = stored, entry.validity
+        look.before, look.noted = stored, entry.noted
+        look.validity, look.softened_at = entry.validity, entry.softened_at
         look.reason = (
             "stale"
             if use_of(stored.terms, entry.validity, NO_DIRECTIVES, now, entry.softened_at) is not Use.FRESH
@@ -227,7 +241,7 @@ class Cache:
         )
         if use is Use.VALIDATE:
             return None
-        answer = deliver(exchange, stored, now, hit(round(stored.terms.fresh_until - now)))
+        answer = deliver(exchange, stored, now, hit(_ttl(stored.terms, entry.softened_at, now)))
         if answer is None:  # only a part is stored, and not the one that is asked for
             look.reason, look.before = "partial", None
             return None
@@ -256,24 +270,38 @@ class Cache:
 
     async def _fetch(self, exchange: Exchange, look: Look) -> Response:
         """Have the upstream asked, together with all who want the same."""
-        place = self._place(exchange, look.key)
-        for _ in range(2):
+        place: bytes | None = self._place(exchange, look.key)
+        for _ in range(_TRIES):
+            if place is None:
+                break
             fill = None if look.is_forced else self._joinable(place)
             is_leader = fill is None
             if fill is None:
                 fill = self._start(exchange, look, place)
             head = await self._head_of(exchange, look, fill, is_leader=is_leader)
-            if not isinstance(head, Head):
+            if isinstance(head, Response):
                 return head
+            if head is None:  # it has failed where this request might not
+                continue
             answer = await self._answer(exchange, look, fill, head, is_leader=is_leader)
             if answer is not None:
                 return answer
-            stored = head.judged.stored
-            if stored is None:
-                break
-            # Another variant: those who want the same as this request wait for each other next.
-            place = look.key.digest + variant_of(stored.terms.vary, exchange.request.fields.raw)
+            place = self._next_place(exchange, look, head, place, is_leader=is_leader)
         return await self._alone(exchange, look)
+
+    def _next_place(self, exchange: Exchange, look: Look, head: Head, place: bytes, *, is_leader: bool) -> bytes | None:
+        """Where to wait next when a fill has brought nothing for this request; None: it goes on by itself."""
+        stored, refusal, _ = head.judged
+        if refusal == "mismatch":
+            look.before, look.validates = None, False
+            return place
+        if is_leader or (refusal and refusal not in _BY_CREDENTIALS):
+            return None
+        fields = exchange.request.fields
+        if stored is None:  # those without credentials can still share one
+            return None if fields.kinds & CREDENTIALS else place
+        variant = variant_of(stored.terms.vary, fields.raw)
+        return None if variant == stored.variant else look.key.digest + variant
 
     def _place(self, exchange: Exchange, key: CacheKey) -> bytes:
         """Who waits for each other: requests with the same key, and the same variant as far as Vary is known."""
@@ -303,6 +331,7 @@ class Cache:
             is_forced=look.is_forced or keeps_conditions,
             may_be_stale=look.directives is NO_DIRECTIVES,
             is_alone=is_private,
+            validates=look.validates and not keeps_conditions,
         )
         own = fill_exchange(
             exchange,
@@ -332,19 +361,28 @@ class Cache:
             conditions=(),
             keeps_conditions=False,
             is_background=True,
+            method="GET",
         )
         self._fills.start(own, errand, errand, key=place, kind="refresh", max_body=self._filling.config.max_body)
 
-    async def _head_of(self, exchange: Exchange, look: Look, fill: Fill[Errand], *, is_leader: bool) -> Head | Response:
-        """The head of what the fill brings; a stale response in its place, where the upstream fails and that may be."""
+    async def _head_of(
+        self, exchange: Exchange, look: Look, fill: Fill[Errand], *, is_leader: bool
+    ) -> Head | Response | None:
+        """The head of what the fill brings; a stale response in its place, where the upstream fails and that may be.
+
+        None: the fill was less important than this request, and has failed.
+        """
         try:
             head = await fill.head(exchange.deadline)
         except ProxyError as error:
             if isinstance(error, DeadlineExceeded):
                 exchange.decide(_TIMED_OUT)
+            elif not is_leader and fill.exchange.criticality == "background" != exchange.criticality:
+                return None
             if is_leader:
                 lend_trace(fill.exchange, exchange)
-            stale = self._stand_in(exchange, look, fill)
+            self._adopt(exchange, look, fill.keeper)
+            stale = self._stand_in(exchange, look, error)
             if stale is None:
                 self._outcome(exchange, "miss")
                 raise
@@ -354,25 +392,34 @@ class Cache:
                 fill.exchange.client = None  # whatever the fill brings from here on, this client gets its answer next
         if is_leader:
             lend_trace(fill.exchange, exchange)
-        if head.status in _FAILED and (stale := self._stand_in(exchange, look, fill)) is not None:
+        self._adopt(exchange, look, fill.keeper)
+        if head.status in _FAILED and (stale := self._stand_in(exchange, look, head.status)) is not None:
             fill.join(exchange).close()
             return stale
         return head
 
-    def _stand_in(self, exchange: Exchange, look: Look, fill: Fill[Errand]) -> Response | None:
-        """A stale response for an error (RFC 5861 section 4, RFC 9111 section 4.2.4); else leave it to a fallback."""
-        before, validity = look.before, look.validity
-        if before is None:
-            before, validity = fill.keeper.before, fill.keeper.validity
-            if before is not None and variant_of(before.terms.vary, exchange.request.fields.raw) != before.variant:
-                before = None
-        now = self._store.wall()
-        if before is not None and before.part is None:
-            if validity is not Validity.GONE:
-                exchange.stored = before if validity is not Validity.INVALID else None
-            softened_at = 0.0 if look.entry is None else look.entry.softened_at
+    def _adopt(self, exchange: Exchange, look: Look, errand: Errand) -> None:
+        """What the fill has found in Redis, too old to be sent, is at hand for this request, too."""
+        before = errand.before
+        if look.before is not None or before is None:
+            return
+        if variant_of(before.terms.vary, exchange.request.fields.raw) == before.variant:
+            look.before, look.noted = before, errand.noted
+            look.validity, look.softened_at = errand.validity, 0.0
+
+    def _stand_in(self, exchange: Exchange, look: Look, failure: ProxyError | int) -> Response | None:
+        """A stale response for an error (RFC 5861 section 4, RFC 9111 section 4.2.4); else leave it to a fallback.
+
+        `failure` is the error, or the status of the upstream.
+        """
+        before = look.before
+        validity, softened_at = self._standing(look)
+        if before is not None and before.part is None and validity < Validity.INVALID:
+            exchange.stored = before
+            now = self._store.wall()
             if may_stand_in(before.terms, validity, look.directives, now, softened_at):
-                answer = deliver(exchange, before, now, hit(round(before.terms.fresh_until - now), detail="error"))
+                status = _status_of_error(failure, _ttl(before.terms, softened_at, now))
+                answer = deliver(exchange, before, now, status)
                 if answer is not None:
                     self._outcome(exchange, "stale")
                     exchange.decide(_STALE_ON_ERROR)
@@ -380,8 +427,19 @@ class Cache:
                     return answer
         if self._filling.keeps_good:
             good = self._memory.good(look.key.digest, exchange.request.fields)
-            exchange.last_good = before if good is None else good.stored
+            if good is not None:
+                exchange.last_good = good.stored
+            elif before is not None and is_good(before) and validity is not Validity.GONE:
+                exchange.last_good = before
         return None
+
+    def _standing(self, look: Look) -> tuple[Validity, float]:
+        """The validity of what there is, and since when it has been SOFT: what has changed in the meantime counts."""
+        before = look.before
+        if before is None:
+            return Validity.VALID, 0.0
+        validity, softened_at = self._store.generations.validity(before.tags, look.noted)
+        return max(validity, look.validity), look.softened_at or softened_at
 
     async def _answer(
         self, exchange: Exchange, look: Look, fill: Fill[Errand], head: Head, *, is_leader: bool
@@ -392,22 +450,31 @@ class Cache:
         if stored is None:
             return self._unstored(exchange, look, fill, head, refusal, is_leader=is_leader)
         if not is_leader:
-            if variant_of(stored.terms.vary, raw) != stored.variant:
+            if refusal or stored.part is not None or variant_of(stored.terms.vary, raw) != stored.variant:
                 return None
             self._metrics.collapsed += 1
-        self._count_fetched(exchange, head)
-        status = self._status_of(look, fill, head, is_leader=is_leader)
+        status = self._status_of(look, head, is_leader=is_leader)
         if is_whole:
+            self._count_fetched(exchange, head)
             return self._whole(exchange, look, stored, head, status)
         if (is_leader and fill.key is None) or not exchange.request.fields.kinds & CONDITION:
+            self._count_fetched(exchange, head)
             response = fill.join(exchange)
             if not is_leader:
                 now = self._store.wall()
-                response.headers = [*stored.fields, (b"Age", b"%d" % age_of(stored.terms, now))]
+                response.headers = [*stored.fields, *_length(head), (b"Age", b"%d" % age_of(stored.terms, now))]
             response.headers = _passed_on(response, status)
             return response
-        complete = await fill.completed(exchange.deadline)
-        return None if complete is None else deliver(exchange, complete, self._store.wall(), status)
+        try:
+            complete = await fill.completed(exchange.deadline)
+        except DeadlineExceeded:
+            exchange.decide(_TIMED_OUT)
+            self._outcome(exchange, "miss")
+            raise
+        answer = None if complete is None else deliver(exchange, complete, self._store.wall(), status)
+        if answer is not None:
+            self._count_fetched(exchange, head)
+        return answer
 
     def _whole(
         self, exchange: Exchange, look: Look, stored: StoredResponse, head: Head, status: bytes
@@ -431,6 +498,7 @@ class Cache:
             response.headers = _passed_on(response, status)
             return response
         if head.status in _FAILED:
+            self._outcome(exchange, "miss")
             exchange.upstream_status = head.status
             raise CollapsedFailure("The upstream failed on another request for the same response.")
         return None
@@ -445,15 +513,51 @@ class Cache:
         exchange.cache_outcome = outcome
         self._metrics.looked_up("enforce", outcome)
 
-    def _status_of(self, look: Look, fill: Fill[Errand], head: Head, *, is_leader: bool) -> bytes:
-        if head.judged.is_whole and head.status != _NOT_MODIFIED and head.judged.stored is not None:
-            return hit(round(head.judged.stored.terms.fresh_until - self._store.wall()), detail="redis")
-        return forwarded(look.reason, status=head.status, stored=True, collapsed=not is_leader)
+    def _status_of(self, look: Look, head: Head, *, is_leader: bool) -> bytes:
+        stored, refusal, is_whole = head.judged
+        if stored is not None and is_whole and head.status != _NOT_MODIFIED:
+            return hit(ttl_of(stored.terms, self._store.wall()), detail="redis")
+        return forwarded(look.reason, status=head.status, stored=not refusal, collapsed=not is_leader, detail=refusal)
 
     async def _alone(self, exchange: Exchange, look: Look) -> Response:
         """Ask the upstream for this client, and keep nothing."""
+        requested_at = self._store.wall()
+        try:
+            response = await self._inner.handle(exchange)
+        except ProxyError as error:
+            stale = self._stand_in(exchange, look, error)
+            if stale is None:
+                self._outcome(exchange, "miss")
+                raise
+            return stale
+        if response.status in _FAILED and (stale := self._stand_in(exchange, look, response.status)) is not None:
+            response.close()
+            return stale
         self._outcome(exchange, "miss")
-        return await self._pass(exchange, forwarded(look.reason))
+        if look.entry is not None and exchange.request.method == "HEAD" and response.status == _OK:
+            self._learn_from_head(exchange, look.entry, response, requested_at)
+        response.headers = _passed_on(response, forwarded(look.reason))
+        return response
+
+
+def _ttl(terms: Terms, softened_at: float, now: float) -> int:
+    """Seconds of freshness left, as Cache-Status has them: it has also ended when it was purged softly."""
+    ttl = ttl_of(terms, now)
+    return min(ttl, floor(softened_at - now), -1) if softened_at else ttl
+
+
+def _status_of_error(failure: ProxyError | int, ttl: int) -> bytes:
+    """Only what is sent without asking the upstream is a hit (RFC 9211 section 2.1)."""
+    if isinstance(failure, int):
+        return forwarded("stale", status=failure, detail="error")
+    if failure.source is Source.UPSTREAM or isinstance(failure, DeadlineExceeded):
+        return forwarded("stale", detail="error")
+    return hit(ttl, detail="error")
+
+
+def _length(head: Head) -> list[tuple[bytes, bytes]]:
+    """The Content-Length that the upstream has said, for those who read along."""
+    return [field for field in head.headers if KINDS[field[0]] & CONTENT_LENGTH]
 
 
 def _passed_on(response: Response, status: bytes) -> list[tuple[bytes, bytes]]:

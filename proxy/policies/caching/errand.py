@@ -9,8 +9,9 @@ from proxy.config.caching import CacheConfig
 from proxy.exchange import Exchange, Handler, Request, Response
 from proxy.policies.caching.delivery import Delivery
 from proxy.policies.caching.fill import Fill
-from proxy.policies.caching.keeper import Judged, Outcome
+from proxy.policies.caching.keeper import TOO_LARGE, Judged, Outcome, refusal_of
 from proxy.policies.caching.store import CacheStore
+from proxy.policies.outcome import FIRST_FAILURE_STATUS
 from proxy.protocol.caching.directives import NO_DIRECTIVES
 from proxy.protocol.caching.keys import CacheKey
 from proxy.protocol.caching.ranges import combined, part_of
@@ -19,7 +20,7 @@ from proxy.protocol.caching.stored import Part, Rules, StoredResponse, Terms, Va
 from proxy.protocol.caching.terms import stored_fields, terms_of
 from proxy.protocol.caching.updating import freshened_fields, selects, updated
 from proxy.protocol.caching.vary import variant_of
-from proxy.protocol.fields import CONDITION, CONTENT_LENGTH, CREDENTIALS, KINDS
+from proxy.protocol.fields import CONDITION, CONTENT_LENGTH, CREDENTIALS, INTERNAL, KINDS
 from proxy.protocol.headers import RawHeaders
 from proxy.protocol.request_checks import CheckedFields
 from proxy.storage.memory import Entry, Memory
@@ -40,6 +41,8 @@ _JITTERED: Final = 60.0
 _SPREAD: Final = 0.1
 _EARLIEST: Final = 10.0
 """Times the duration of the fill before the end: the first early refresh is less likely than 1 in 22,000 before."""
+_ADDED: Final = frozenset({b"x-forwarded-for", b"x-real-ip"})
+"""What every request to the upstream says of the client's address."""
 _NOT_MODIFIED: Final = 304
 _PARTIAL: Final = 206
 _OK: Final = 200
@@ -103,11 +106,12 @@ class Errand:
         "_lease",
         "_marks",
         "_may_be_stale",
-        "_noted",
+        "_validates",
         "before",
         "is_forced",
         "is_refresh",
         "key",
+        "noted",
         "requested_at",
         "validity",
     )
@@ -123,9 +127,11 @@ class Errand:
         may_be_stale: bool = False,
         is_refresh: bool = False,
         is_alone: bool = False,
+        validates: bool = True,
     ) -> None:
         self._filling = filling
-        self._noted = filling.store.generations.sequence  # before anybody is asked: what changes later outdoes it
+        self.noted = filling.store.generations.sequence
+        """The count of changes before anybody is asked: what changes later outdoes what comes."""
         self._marks = self._lease = b""
         self._is_conditional = False
         self._asked_for: RawHeaders = ()
@@ -136,6 +142,8 @@ class Errand:
         """Of `before`."""
         self._may_be_stale = may_be_stale
         """Whether a response from Redis will do that may be sent while it is fetched anew."""
+        self._validates = validates
+        """Whether the upstream may be asked if what Redis has still holds: not beside conditions of the client's."""
         self.is_forced = is_forced
         """Whether only the upstream's own word will do, whatever Redis has."""
         self._is_alone = is_alone or is_forced
@@ -148,7 +156,7 @@ class Errand:
     @property
     def is_current(self) -> bool:
         """Whether nothing has changed what it is about since it set out."""
-        return not self._filling.store.generations.changed_since(self.key.tags, self._noted)
+        return not self._filling.store.generations.changed_since(self.key.tags, self.noted)
 
     # --- handler ---
 
@@ -176,7 +184,7 @@ class Errand:
         if usable is None and not found.lease and not self.is_refresh and await self._wait(shared, exchange):
             found = await self._ask(shared, exchange)
             usable = self._usable(found)
-        if usable is None and found.stored is not None:
+        if usable is None and found.stored is not None and self._validates:
             self.before, self.validity = found.stored, found.validity
         return usable
 
@@ -214,15 +222,14 @@ class Errand:
             return Judged(response.stored, "", True)
         if response.status == _NOT_MODIFIED and self._is_conditional and self.before is not None:
             return self._confirmed(self.before, response, received_at)
-        refusal = self._unfit(response)
         terms = self._terms(response.status, response.headers, received_at)
-        refusal = refusal or terms.refusal
+        refusal = self._unfit(response) or terms.refusal or _varies_on_ours(terms)
         part = None
         if not refusal and (response.status == _PARTIAL or self._has_range()):
             part = _part_of(response) if self._has_range() else None
             refusal = "" if part is not None else "partial"
         if refusal:
-            self._refused(refusal, received_at)
+            self._refused(refusal, response.status, received_at)
             return Judged(None, refusal, False)
         stored = StoredResponse(
             status=_OK if part is not None else response.status,
@@ -242,7 +249,7 @@ class Errand:
             return Judged(None, "mismatch", False)
         terms = self._terms(before.status, freshened_fields(before, response.headers), received_at)
         if terms.refusal:
-            self._refused(terms.refusal, received_at)
+            self._refused(terms.refusal, before.status, received_at)
         renewed = updated(before, response.headers, terms, variant_of(terms.vary, self._asked_for))
         return Judged(replace(renewed, tags=self.key.tags), terms.refusal, True)
 
@@ -263,37 +270,51 @@ class Errand:
 
     def _unfit(self, response: Response) -> str:
         """What speaks against storing it beside what its fields say."""
-        if response.tunnel is not None:
-            return "status"
-        return "open_ended" if response.is_open_ended else ""
+        return "status" if response.tunnel is not None else refusal_of(response, self._filling.config.max_body)
 
-    def _refused(self, reason: str, now: float) -> None:
-        filling = self._filling
-        filling.metrics.refused(reason)
-        filling.memory.mark_passing(passing_key(self.key.digest, self._kinds), now + PASSING)
+    def _refused(self, reason: str, status: int, now: float) -> None:
+        """Nobody shall wait for the like of it, unless it is about this very request, or a failure that will pass."""
+        self._filling.metrics.refused(reason)
+        if not self.is_forced and reason != "status" and status < FIRST_FAILURE_STATUS:
+            self._mark_passing(now)
+        self._release()
+
+    def _mark_passing(self, now: float) -> None:
+        self._filling.memory.mark_passing(passing_key(self.key.digest, self._kinds), now + PASSING)
+
+    def _release(self) -> None:
+        """Let another instance try, as nothing will come of it here."""
+        shared = self._filling.store.shared
+        if self._lease and shared is not None:
+            self._filling.store.spawn(shared.release(self.key.digest, self._lease))
+            self._lease = b""
 
     async def keep(self, fill: "Fill[Errand]", stored: StoredResponse) -> None:
         """Put what is complete into Redis and into the memory, unless it has been outdated in the meantime."""
         filling, store = self._filling, self._filling.store
-        now = store.wall()
-        if stored.part is not None:
-            stored = self._joined(stored)
-        elif self.requested_at:
-            stored.fill_seconds = now - self.requested_at
         if stored.terms.refusal:
             return
+        now = store.wall()
+        entry = filling.memory.find(self.key.digest, CheckedFields(self._asked_for))
+        if entry is not None and self._is_outdone(entry, stored):
+            return
+        if stored.part is not None:
+            stored = stored if entry is None else _joined(entry, stored)
+        elif self.requested_at:
+            stored.fill_seconds = now - self.requested_at
         if self.requested_at and stored.part is None and store.shared is not None and self._marks:
             seconds = self._retention(stored, now)
             if seconds > 0 and await store.shared.put(self.key.digest, stored, self._marks, seconds):
                 self._lease = b""  # it ends with that call
-        put(filling, self.key.digest, stored, self._noted)
+        put(filling, self.key.digest, stored, self.noted)
 
-    def _joined(self, stored: StoredResponse) -> StoredResponse:
-        """A part, together with the part that is there already."""
-        entry = self._filling.memory.find(self.key.digest, CheckedFields(self._asked_for))
-        if entry is None or entry.validity is not Validity.VALID:
-            return stored
-        return combined(entry.stored, stored) or stored
+    def _is_outdone(self, entry: Entry, stored: StoredResponse) -> bool:
+        """Whether `entry` has come while this was on its way, and is newer; or whole, where this is another part."""
+        if entry.place != (stored.terms.vary, stored.variant) or entry.validity >= Validity.INVALID:
+            return False
+        if self.requested_at and entry.stored_at > self.requested_at and entry.stored.terms.date > stored.terms.date:
+            return True
+        return stored.part is not None and entry.stored.part is None and _joined(entry, stored) is stored
 
     def _retention(self, stored: StoredResponse, now: float) -> float:
         """For how many seconds it is of use to anybody."""
@@ -306,9 +327,9 @@ class Errand:
     def ended(self, fill: "Fill[Errand]", outcome: Outcome, seconds: float) -> None:
         """Count it, and let another instance try when nothing came of it."""
         self._filling.metrics.filled(fill.kind, outcome, seconds)
-        store = self._filling.store
-        if self._lease and store.shared is not None:
-            store.spawn(store.shared.release(self.key.digest, self._lease))
+        if outcome == TOO_LARGE and not self.is_forced:
+            self._mark_passing(self._filling.store.wall())
+        self._release()
 
 
 def put(filling: Filling, key: bytes, stored: StoredResponse, noted: int) -> None:
@@ -321,12 +342,26 @@ def put(filling: Filling, key: bytes, stored: StoredResponse, noted: int) -> Non
     entry.delivery = Delivery(stored)
     end = terms.fresh_until
     if config.early_refresh:
-        if terms.lifetime >= _JITTERED:
-            end -= terms.lifetime * _SPREAD * filling.store.random()
+        left = end - entry.stored_at
+        if left >= _JITTERED:
+            end -= left * _SPREAD * filling.store.random()
         entry.refresh_at = end - _EARLIEST * stored.fill_seconds
     else:
         entry.refresh_at = end
     entry.ends_at = end
+
+
+def _joined(entry: Entry, stored: StoredResponse) -> StoredResponse:
+    """A part, together with what is there already, if they are of the same."""
+    return stored if entry.validity else combined(entry.stored, stored) or stored
+
+
+def _varies_on_ours(terms: Terms) -> str:
+    """A refusal where it depends on a field that every client has another one of, and that no client's request shows.
+
+    Who asks is in what we add, not in what selects a response.
+    """
+    return "vary" if any(name in _ADDED or KINDS[name] & INTERNAL for name in terms.vary) else ""
 
 
 def is_due(entry: Entry, now: float, random: float) -> bool:

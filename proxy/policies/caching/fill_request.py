@@ -71,6 +71,7 @@ def fill_exchange(
         fill.may_queue = False
     else:
         fill.criticality = exchange.criticality
+        fill.may_queue = exchange.may_queue
         fill.received_attempt = exchange.received_attempt
         if exchange.client is not None:
             fill.client = Leader(exchange)

@@ -11,6 +11,7 @@ from proxy.exchange import Exchange
 from proxy.policies.caching.fill_request import fill_exchange, lend_trace
 from proxy.protocol.fields import CACHING, CONDITION, DIRECTIVES
 from proxy.protocol.forwarded import ClientAddress, Forwarding
+from proxy.protocol.headers import RawHeaders
 from proxy.protocol.request_checks import check_fields
 from proxy.telemetry.events import Decision
 from tests.support.exchange import make_exchange
@@ -260,6 +261,49 @@ def test_in_the_background_it_is_least_important_and_waits_for_no_permit() -> No
     fill = fill_of(exchange, is_background=True)
 
     assert (fill.criticality, fill.may_queue, fill.received_attempt) == ("background", False, 0)
+
+
+# --- who hears of interim responses ---
+
+
+class Listener:
+    """A client that notes what it gets."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[Exchange, int, RawHeaders]] = []
+
+    def interim(self, exchange: Exchange, status: int, fields: RawHeaders) -> None:
+        self.heard.append((exchange, status, fields))
+
+
+def test_interim_responses_reach_the_client_as_those_of_its_own_exchange() -> None:
+    exchange = received()
+    exchange.client = listener = Listener()
+    fill = fill_of(exchange)
+
+    assert fill.client is not None
+    fill.client.interim(fill, 103, [(b"Link", b"</a>"), (b"surrogate-Control", b"max-age=1")])
+
+    assert listener.heard == [(exchange, 103, [(b"Link", b"</a>")])]
+
+
+def test_interim_responses_reach_nobody_who_takes_none_any_more() -> None:
+    exchange = received()
+    exchange.client = listener = Listener()
+    fill = fill_of(exchange)
+    exchange.client = None
+
+    assert fill.client is not None
+    fill.client.interim(fill, 103, [])
+
+    assert listener.heard == []
+
+
+def test_nobody_hears_of_interim_responses_in_the_background() -> None:
+    exchange = received()
+    assert fill_of(exchange).client is None
+    exchange.client = Listener()
+    assert fill_of(exchange, is_background=True).client is None
 
 
 # --- what it has met ---

@@ -1,0 +1,632 @@
+"""The cache as a layer: what is answered from what is stored, and what is asked of the upstream instead."""
+
+from typing import Any
+
+import pytest
+
+from proxy.errors import BreakerOpen, BulkheadFull, ConnectionRefused, DeadlineExceeded, NotCached, UpstreamTimeout
+from proxy.exchange import Exchange, Response
+from proxy.protocol.caching.stored import Validity
+from proxy.protocol.dates import format_http_date
+from tests.support.cache_layer import FRESH, START, Answer, CacheLayer, reply
+from tests.support.exchange import Outcome
+
+pytestmark = [pytest.mark.usefixtures("leak_check")]
+
+SWR = {"Cache-Control": "max-age=10, stale-while-revalidate=30"}
+SIE = {"Cache-Control": "max-age=10, stale-if-error=30"}
+TAGGED = {"Cache-Control": "max-age=10", "ETag": '"1"'}
+DOWN = ConnectionRefused()
+OPEN = BreakerOpen(request_written=False)
+FULL = BulkheadFull(request_written=False)
+
+
+def versions(headers: dict[str, str], *, status: int = 200) -> Outcome:
+    """The body is the number of the request, as is the ETag; who names the current one gets a 304."""
+    count = 0
+
+    async def answer(exchange: Exchange) -> Response:
+        nonlocal count
+        count += 1
+        fields = [(name.encode(), value.encode()) for name, value in headers.items()]
+        return Response(status, fields, b"%d" % count)
+
+    return answer
+
+
+def validated(first: dict[str, str], then: dict[str, str], body: bytes = b"body") -> Outcome:
+    """A 200 with `first`, and a 304 with `then` for whoever names its ETag."""
+
+    async def answer(exchange: Exchange) -> Response:
+        asked = {name.lower() for name, _ in exchange.request.fields.raw}
+        is_known = b"if-none-match" in asked or b"if-modified-since" in asked
+        fields = [(name.encode(), value.encode()) for name, value in (then if is_known else first).items()]
+        return Response(304 if is_known else 200, fields, b"" if is_known else body)
+
+    return answer
+
+
+# --- hits and misses ------------------------------------------------------------------------------------------------
+
+
+async def test_fresh_response_is_sent_without_asking() -> None:
+    site = CacheLayer(versions(FRESH))
+
+    first = await site.get()
+    site.later(5)
+    second = await site.get()
+
+    assert (first.body, first.said, first.field("Age")) == (b"1", "fwd=uri-miss;fwd-status=200;stored", None)
+    assert (second.body, second.said, second.field("Age")) == (b"1", "hit;ttl=55", "5")
+    assert (site.fetches, site.is_at_rest) == (1, True)
+    assert (first.exchange.cache_outcome, second.exchange.cache_outcome) == ("miss", "hit")
+    assert (site.metrics.hits, site.metrics.outcomes) == (1, {("enforce", "miss"): 1})
+    assert site.metrics.served_bytes == 1
+
+
+async def test_stale_response_without_any_leave_is_fetched_anew() -> None:
+    site = CacheLayer(versions(FRESH))
+
+    await site.get()
+    site.later(60)
+    answer = await site.get()
+
+    assert (answer.body, answer.said) == (b"2", "fwd=stale;fwd-status=200;stored")
+
+
+async def test_stale_response_with_a_validator_is_validated() -> None:
+    site = CacheLayer(validated(TAGGED, {"ETag": '"1"', "Cache-Control": "max-age=20", "X-New": "1"}))
+
+    await site.get()
+    site.later(11)
+    answer = await site.get()
+    site.later(15)
+    hit = await site.get()
+
+    assert site.fetched()["if-none-match"] == '"1"'
+    assert (answer.status, answer.body, answer.said) == (200, b"body", "fwd=stale;fwd-status=304;stored")
+    assert (answer.field("Age"), answer.field("X-New")) == (None, "1"), "it has been validated just now"
+    assert answer.exchange.cache_outcome == "revalidated"
+    assert (hit.said, hit.field("Age"), hit.field("X-New")) == ("hit;ttl=5", "15", "1")
+    assert site.metrics.fills == {("miss", "stored"): 1, ("validate", "updated"): 1}
+
+
+async def test_304_that_forbids_storing_leaves_what_is_stored_stale() -> None:
+    site = CacheLayer(validated(TAGGED, {"ETag": '"1"', "Cache-Control": "no-store, max-age=60"}))
+
+    await site.get()
+    site.later(11)
+    answer = await site.get()
+    again = await site.get()
+
+    assert answer.body == again.body == b"body"
+    assert answer.said == 'fwd=stale;fwd-status=304;detail="no_store"'
+    assert site.fetches == 3
+
+
+async def test_304_that_selects_nothing_has_it_fetched_whole() -> None:
+    whole, other = reply(TAGGED, b"old"), reply({"ETag": '"2"'}, status=304)
+    site = CacheLayer(whole, other, reply({**FRESH, "ETag": '"2"'}, b"new"))
+
+    await site.get()
+    site.later(11)
+    answer = await site.get()
+
+    assert (answer.status, answer.body, site.fetches) == (200, b"new", 3)
+    assert "if-none-match" not in site.fetched()
+    assert (await site.get()).said == "hit;ttl=60"
+
+
+async def test_upstream_that_always_answers_for_another_response_is_asked_without_conditions_once() -> None:
+    site = CacheLayer(reply(TAGGED, b"old"), reply({"ETag": '"2"'}, status=304))
+
+    await site.get()
+    site.later(11)
+
+    assert (await site.get()).status == 304, "nobody can make sense of such an upstream"
+    assert site.fetches == 3
+
+
+async def test_only_if_cached_asks_nobody() -> None:
+    site = CacheLayer(versions(FRESH), query=["page"])
+
+    for target in ("/r", "/r?other=1"):
+        with pytest.raises(NotCached):
+            await site.get(target, cache_control="only-if-cached")
+    with pytest.raises(NotCached):
+        await site.ask("HEAD", "/r", {"Cache-Control": "only-if-cached"})
+    assert site.fetches == 0
+    await site.get()
+    assert (await site.get(cache_control="only-if-cached")).said == "hit;ttl=60"
+    assert (await site.ask("HEAD", "/r", {"Cache-Control": "only-if-cached"})).said == "hit;ttl=60"
+
+
+@pytest.mark.parametrize(
+    ("asked", "age", "is_hit"),
+    [
+        ("no-cache", 0, False),
+        ("max-age=5", 5, True),
+        ("max-age=5", 6, False),
+        ("max-age=0", 0, False),
+        ("min-fresh=50", 10, True),
+        ("min-fresh=50", 11, False),
+        ("max-stale=10", 65, True),
+        ("max-stale=10", 71, False),
+        ("max-stale", 500, True),
+        ("no-store", 5, True),
+    ],
+)
+async def test_directives_of_the_request_are_heeded(asked: str, age: int, is_hit: bool) -> None:
+    site = CacheLayer(versions(FRESH))
+
+    await site.get()
+    site.later(age)
+    answer = await site.get(cache_control=asked)
+
+    assert site.fetches == (1 if is_hit else 2)
+    assert answer.said.startswith("hit" if is_hit else "fwd=")
+
+
+async def test_pragma_is_no_cache_where_there_is_nothing_else() -> None:
+    site = CacheLayer(versions(FRESH))
+
+    await site.get()
+
+    assert (await site.get(pragma="no-cache")).said == "fwd=request;fwd-status=200;stored"
+    assert (await site.get()).body == b"2"
+
+
+async def test_response_to_a_request_with_no_store_is_not_stored() -> None:
+    site = CacheLayer(versions(FRESH))
+
+    answer = await site.get(cache_control="no-store")
+
+    assert answer.said == 'fwd=uri-miss;fwd-status=200;detail="request_no_store"'
+    assert (await site.get()).body == b"2"
+
+
+# --- what passes by -------------------------------------------------------------------------------------------------
+
+
+async def test_other_methods_bodies_and_unknown_parameters_pass_by() -> None:
+    site = CacheLayer(versions(FRESH), query=["page"])
+
+    for method, target, body, said in (
+        ("OPTIONS", "/r", None, "fwd=method"),
+        ("GET", "/r", b"x", 'fwd=bypass;detail="body"'),
+        ("HEAD", "/r", b"x", 'fwd=bypass;detail="body"'),
+        ("GET", "/r?other=1", None, 'fwd=bypass;detail="query"'),
+        ("HEAD", "/r?other=1", None, 'fwd=bypass;detail="query"'),
+    ):
+        answer = await site.ask(method, target, body=body)
+        assert (answer.said, answer.exchange.cache_outcome) == (said, "bypass")
+    assert site.metrics.bypasses == {"method": 1, "body": 2, "query": 2}
+    assert (site.store.memory.entries, site.is_at_rest) == (0, True)
+
+
+async def test_upgrade_is_left_alone() -> None:
+    site = CacheLayer(reply({}, b"x"))
+    exchange = site.exchange()
+    exchange.request.upgrade = True
+
+    assert (await site.send(exchange)).field("Cache-Status") is None
+
+
+async def test_ignored_parameters_are_neither_in_the_key_nor_sent_on() -> None:
+    site = CacheLayer(versions(FRESH), ignore_query=["utm_source"])
+
+    await site.get("/r?utm_source=a&page=1")
+
+    assert site.upstream.exchanges[0].request.target == "/r?page=1"
+    assert (await site.get("/r?page=1&utm_source=b")).said == "hit;ttl=60"
+
+
+async def test_fill_carries_no_other_name_for_the_target() -> None:
+    site = CacheLayer(versions(FRESH))
+
+    await site.get(x_original_url="/secret", x_http_method_override="DELETE")
+
+    assert set(site.fetched()) == {"host"}
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_surrogate_control_is_heeded_and_goes_no_further(method: str) -> None:
+    site = CacheLayer(reply({"Surrogate-Control": "max-age=600", "Cache-Control": "max-age=1"}, b"x"))
+
+    first = await site.ask(method)
+    await site.get()
+    site.later(500)
+    hit = await site.get()
+
+    assert first.field("Surrogate-Control") is hit.field("Surrogate-Control") is None
+    assert hit.said == "hit;ttl=100"
+
+
+# --- who gets what --------------------------------------------------------------------------------------------------
+
+
+async def test_users_have_responses_of_their_own() -> None:
+    site = CacheLayer(versions({"Cache-Control": "private, max-age=60"}), per_user="header:X-User-ID")
+
+    ada, bob = await site.get(x_user_id="ada"), await site.get(x_user_id="bob")
+
+    assert (ada.body, bob.body) == (b"1", b"2")
+    assert (await site.get(x_user_id="ada")).body == b"1"
+    nobody = await site.get()
+    assert (nobody.body, nobody.said) == (b"3", 'fwd=bypass;detail="user"')
+    with pytest.raises(NotCached):
+        await site.get(cache_control="only-if-cached")
+
+
+@pytest.mark.parametrize("field", [{"authorization": "Bearer x"}, {"cookie": "a=b"}])
+@pytest.mark.parametrize(
+    ("control", "is_shared"),
+    [("max-age=60", False), ("public, max-age=60", True), ("s-maxage=60", True), ("private, max-age=60", False)],
+)
+async def test_response_to_credentials_is_shared_only_if_it_says_so(
+    field: dict[str, str], control: str, is_shared: bool
+) -> None:
+    site = CacheLayer(versions({"Cache-Control": control}))
+
+    await site.get(**field)
+
+    assert (await site.get()).body == (b"1" if is_shared else b"2")
+
+
+async def test_who_has_credentials_is_answered_from_what_is_stored_for_all() -> None:
+    site = CacheLayer(versions(FRESH))
+
+    await site.get()
+
+    assert (await site.get(cookie="a=b")).said == "hit;ttl=60"
+
+
+async def test_variants_are_told_apart() -> None:
+    site = CacheLayer(versions({**FRESH, "Vary": "X-One"}))
+
+    one, two = await site.get(x_one="1"), await site.get(x_one="2")
+
+    assert (one.said, two.said) == ("fwd=uri-miss;fwd-status=200;stored", "fwd=vary-miss;fwd-status=200;stored")
+    assert [(await site.get(x_one=value)).body for value in ("1", "2")] == [b"1", b"2"]
+
+
+@pytest.mark.parametrize("name", ["X-Forwarded-For", "x-real-ip", "Accept, X-Request-ID"])
+async def test_response_that_depends_on_the_client_s_address_is_not_stored(name: str) -> None:
+    """What we add for the upstream is in no client's request: all would be shown the first one's response."""
+    site = CacheLayer(versions({**FRESH, "Vary": name}))
+
+    answer = await site.get()
+
+    assert answer.said == 'fwd=uri-miss;fwd-status=200;detail="vary"'
+    assert (await site.get()).body == b"2"
+
+
+async def test_vary_on_what_is_in_the_key_is_no_hindrance() -> None:
+    site = CacheLayer(versions({**FRESH, "Vary": "X-Forwarded-Proto"}))
+
+    await site.get()
+
+    assert (await site.get()).said == "hit;ttl=60"
+
+
+async def test_set_cookie_is_stored_only_where_the_route_says_so() -> None:
+    for option, body in (("refuse", b"2"), ("store", b"1")):
+        site = CacheLayer(versions({**FRESH, "Set-Cookie": "a=b"}), set_cookie=option)
+        await site.get()
+        assert (await site.get()).body == body
+
+
+async def test_errors_are_kept_for_as_long_as_the_route_says() -> None:
+    site = CacheLayer(versions({}, status=404), negative_ttl="10s")
+
+    await site.get()
+    site.later(9)
+    assert (await site.get()).said == "hit;ttl=1"
+    site.later(1)
+    assert (await site.get()).body == b"2"
+
+
+async def test_too_long_a_response_is_not_kept() -> None:
+    site = CacheLayer(reply(FRESH, b"x" * 101), reply(FRESH, b"x" * 100), max_body=100)
+
+    first, second = await site.get(), await site.get()
+
+    assert (len(first.body), first.said) == (101, 'fwd=uri-miss;fwd-status=200;detail="too_large"')
+    assert (len(second.body), site.store.memory.entries) == (100, 1)
+    assert site.metrics.refusals == {"too_large": 1}
+
+
+# --- HEAD -----------------------------------------------------------------------------------------------------------
+
+
+async def test_head_is_answered_from_what_get_has_stored() -> None:
+    site = CacheLayer(versions(FRESH))
+
+    await site.get()
+    answer = await site.ask("HEAD")
+
+    assert (answer.body, answer.field("Content-Length"), answer.said) == (b"", "1", "hit;ttl=60")
+
+
+async def test_response_to_head_is_not_stored() -> None:
+    site = CacheLayer(reply(FRESH, b""))
+
+    answer = await site.ask("HEAD")
+
+    assert (answer.said, answer.exchange.cache_outcome) == ("fwd=uri-miss", "miss")
+    assert site.store.memory.entries == 0
+
+
+async def test_head_that_finds_something_stale_has_a_get_fetch_it() -> None:
+    """What a HEAD brings has no body: as the response to a GET it would be an empty page for all."""
+    site = CacheLayer(versions(SWR))
+
+    await site.get()
+    site.later(11)
+    answer = await site.ask("HEAD")
+    await site.settle()
+
+    assert (answer.body, answer.said) == (b"", "hit;ttl=-1")
+    assert site.upstream.exchanges[-1].request.method == "GET"
+    assert (await site.get()).body == b"2"
+
+
+@pytest.mark.parametrize(
+    ("head", "is_kept"),
+    [({"ETag": '"1"', **FRESH}, True), ({"ETag": '"2"', **FRESH}, False), ({"ETag": '"1"', "Cache-Control": "no-store"}, False)],
+)
+async def test_head_tells_whether_what_is_stored_still_holds(head: dict[str, str], is_kept: bool) -> None:
+    site = CacheLayer(reply(TAGGED, b"body"), reply(head), reply(FRESH, b"new"))
+
+    await site.get()
+    site.later(11)
+    await site.ask("HEAD")
+
+    assert (await site.get()).body == (b"body" if is_kept else b"new")
+
+
+@pytest.mark.parametrize("field", [{"Cookie": "a=b"}, {"Cache-Control": "no-store"}, {"If-None-Match": '"9"'}])
+async def test_head_of_one_client_alone_makes_nothing_of_others_go(field: dict[str, str]) -> None:
+    site = CacheLayer(reply(TAGGED, b"body"), reply({"ETag": '"1"', **FRESH}), reply({"ETag": '"1"'}, status=304))
+
+    await site.get()
+    site.later(11)
+    await site.ask("HEAD", "/r", field)
+
+    assert ((await site.get()).body, site.fetched()["if-none-match"]) == (b"body", '"1"')
+
+
+async def test_head_with_another_vary_moves_what_is_stored() -> None:
+    site = CacheLayer(reply(TAGGED, b"body"), reply({"ETag": '"1"', "Vary": "X-One", **FRESH}), reply(FRESH, b"other"))
+
+    await site.get()
+    site.later(11)
+    await site.ask("HEAD", "/r", {"X-One": "1"})
+
+    assert [(await site.get(x_one=value)).body for value in "12"] == [b"body", b"other"]
+
+
+@pytest.mark.parametrize("validity", [Validity.SOFT, Validity.INVALID])
+async def test_head_makes_nothing_valid_that_was_purged(validity: Validity) -> None:
+    site = CacheLayer(reply({"Cache-Control": "max-age=60, stale-if-error=60"}, b"old"), reply(FRESH), DOWN)
+
+    await site.get()
+    site.purge("*", validity)
+    await site.ask("HEAD")
+
+    if validity is Validity.SOFT:
+        assert (await site.get()).body == b"old", "what may stand in for errors is still there"
+    else:
+        with pytest.raises(ConnectionRefused):
+            await site.get()
+
+
+async def test_response_stands_in_for_an_error_to_head() -> None:
+    site = CacheLayer(reply(SIE, b"body"), DOWN)
+
+    await site.get()
+    site.later(11)
+    answer = await site.ask("HEAD")
+
+    assert (answer.status, answer.body, answer.field("Content-Length")) == (200, b"", "4")
+
+
+# --- conditions and ranges ------------------------------------------------------------------------------------------
+
+
+async def test_conditions_are_answered_from_what_is_stored() -> None:
+    site = CacheLayer(reply({**FRESH, "ETag": '"1"'}, b"body"))
+
+    await site.get()
+
+    assert (await site.get(if_none_match='"1"')).status == 304
+    assert (await site.get(if_none_match='"2"')).status == 200
+    assert site.fetches == 1
+
+
+async def test_condition_of_a_client_goes_on_where_there_is_nothing_and_is_for_it_alone() -> None:
+    site = CacheLayer(reply({"ETag": '"7"'}, status=304))
+
+    answer = await site.get(if_none_match='"7"')
+
+    assert (answer.status, site.fetched()["if-none-match"]) == (304, '"7"')
+    assert answer.said == 'fwd=uri-miss;fwd-status=304;detail="status"'
+
+
+async def test_condition_is_judged_by_what_a_validation_brings() -> None:
+    site = CacheLayer(reply(TAGGED, b"old"), reply({**FRESH, "ETag": '"2"'}, b"new"))
+
+    await site.get()
+    site.later(11)
+    answer = await site.get(if_none_match='"2"')
+
+    assert site.fetched()["if-none-match"] == '"1"'
+    assert (answer.status, answer.field("ETag"), answer.said) == (304, '"2"', "fwd=stale;fwd-status=200;stored")
+
+
+async def test_condition_and_no_cache_are_answered_after_a_validation() -> None:
+    site = CacheLayer(validated(TAGGED, {"ETag": '"1"'}))
+
+    await site.get()
+    answer = await site.get(if_none_match='"1"', cache_control="no-cache")
+
+    assert (answer.status, site.fetches) == (304, 2)
+
+
+async def test_ranges_are_cut_from_what_is_stored() -> None:
+    site = CacheLayer(reply({**FRESH, "ETag": '"1"'}, b"0123456789"))
+
+    await site.get()
+    answer = await site.get(range="bytes=2-4")
+
+    assert (answer.status, answer.body, answer.field("Content-Range")) == (206, b"234", "bytes 2-4/10")
+
+
+def part(first: int, last: int, whole: bytes = b"0123456789") -> Outcome:
+    fields = {
+        "Cache-Control": "max-age=60",
+        "ETag": '"1"',
+        "Content-Range": f"bytes {first}-{last}/{len(whole)}",
+        "Content-Length": str(last - first + 1),
+    }
+    return reply(fields, whole[first : last + 1], status=206)
+
+
+async def test_parts_are_kept_and_joined() -> None:
+    site = CacheLayer(part(0, 4), part(5, 9))
+
+    first = await site.get(range="bytes=0-4")
+    assert (first.status, first.body, site.fetched()["range"]) == (206, b"01234", "bytes=0-4")
+    assert (await site.get(range="bytes=1-3")).body == b"123"
+    rest = await site.get(range="bytes=5-9")
+    assert (rest.body, rest.said) == (b"56789", "fwd=partial;fwd-status=206;stored")
+
+    whole = await site.get()
+    assert (whole.status, whole.body, whole.said) == (200, b"0123456789", "hit;ttl=60")
+
+
+async def test_whole_response_is_fetched_where_only_a_part_is_stored() -> None:
+    site = CacheLayer(part(0, 4), reply({**FRESH, "ETag": '"1"'}, b"0123456789"))
+
+    await site.get(range="bytes=0-4")
+    answer = await site.get()
+
+    assert (answer.status, answer.body, answer.said) == (200, b"0123456789", "fwd=partial;fwd-status=200;stored")
+
+
+async def test_stale_part_is_no_reason_to_drop_the_range() -> None:
+    site = CacheLayer(part(0, 4), part(0, 4))
+
+    await site.get(range="bytes=0-4")
+    site.later(61)
+    answer = await site.get(range="bytes=0-4")
+
+    assert (answer.status, site.fetched()["range"]) == (206, "bytes=0-4")
+
+
+async def test_failure_has_no_part_of_a_response_in_its_place() -> None:
+    site = CacheLayer(part(0, 4), DOWN, stale_if_error="1h")
+
+    await site.get(range="bytes=0-4")
+    site.later(61)
+
+    with pytest.raises(ConnectionRefused):
+        await site.get(range="bytes=0-4")
+
+
+# --- stale while it is fetched anew ---------------------------------------------------------------------------------
+
+
+async def test_stale_response_is_sent_while_one_request_fetches_it_anew() -> None:
+    site = CacheLayer(versions(SWR))
+
+    await site.get()
+    site.later(12)
+    answer = await site.get()
+    await site.settle()
+
+    assert (answer.body, answer.said, answer.field("Age")) == (b"1", "hit;ttl=-2", "12")
+    assert answer.decisions == [("cache", "stale", "enforce")]
+    own = site.upstream.exchanges[-1]
+    assert (own.criticality, own.may_queue) == ("background", False)
+    assert ((await site.get()).body, site.fetches, site.is_at_rest) == (b"2", 2, True)
+    assert site.metrics.fills == {("miss", "stored"): 1, ("refresh", "stored"): 1}
+
+
+async def test_failed_refresh_leaves_what_is_stored() -> None:
+    site = CacheLayer(reply(SWR, b"body"), OPEN)
+
+    await site.get()
+    site.later(12)
+
+    assert [(await site.get()).body for _ in range(3)] == [b"body"] * 3
+
+
+async def test_response_beyond_its_window_is_not_sent() -> None:
+    site = CacheLayer(versions(SWR))
+
+    await site.get()
+    site.later(41)
+
+    assert (await site.get()).body == b"2"
+
+
+@pytest.mark.parametrize("more", ["must-revalidate", "proxy-revalidate", "s-maxage=10", "no-cache"])
+@pytest.mark.parametrize("failure", [None, DOWN])
+async def test_what_must_be_validated_is_never_sent_stale(more: str, failure: Exception | None) -> None:
+    control = f"max-age=10, stale-while-revalidate=60, stale-if-error=60, {more}"
+    site = CacheLayer(
+        reply({"Cache-Control": control, "ETag": '"1"'}, b"old"),
+        failure or reply({}, b"new"),
+        stale_while_revalidate="1h",
+        stale_if_error="1h",
+    )
+
+    await site.get()
+    site.later(11)
+
+    if failure is None:
+        assert (await site.get(cache_control="max-stale")).body == b"new"
+    else:
+        with pytest.raises(ConnectionRefused):
+            await site.get()
+
+
+# --- early refreshes ------------------------------------------------------------------------------------------------
+
+
+def slow(site: CacheLayer, seconds: float, headers: dict[str, str]) -> Outcome:
+    async def answer(exchange: Exchange) -> Response:
+        site.later(seconds)
+        return Response(200, [(name.encode(), value.encode()) for name, value in headers.items()], b"x")
+
+    return answer
+
+
+async def early(draw: float, age: float, **cache: Any) -> int:
+    """Requests to the upstream after a hit at `age` of a response that took 2 s and is fresh for 50."""
+    site = CacheLayer(**cache)
+    site.upstream = site.cache._inner = None  # type: ignore[attr-defined,assignment]
+    return 0
+
+
+@pytest.mark.parametrize(
+    ("draw", "left", "is_fetched"),
+    [(0.5, 1.3, True), (0.5, 1.5, False), (0.9, 1.3, False), (0.1, 4.5, True), (0.1, 4.7, False), (0.0, 19.0, True), (0.0, 21.0, False)],
+)
+@pytest.mark.parametrize("is_on", [True, False])
+async def test_hot_response_is_fetched_by_lot_before_its_end(
+    draw: float, left: float, is_fetched: bool, is_on: bool
+) -> None:
+    """One that took 2 s: 2 * -ln(draw) seconds before its end at the earliest."""
+    site = CacheLayer(early_refresh=is_on)
+    site.upstream._outcomes = [slow(site, 2, {"Cache-Control": "max-age=50"})]  # type: ignore[attr-defined]
+    site.draw = draw
+
+    await site.get()
+    site.later(48 - left)
+    answer = await site.get()
+    await site.settle()
+
+    assert answer.said.startswith("hit")
+    assert site.fetches == (2 if is_fetched and is_on else 1)
