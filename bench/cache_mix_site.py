@@ -31,6 +31,7 @@ class Site:
         self._redis: Process
         self.upstream_port = free_port()
         self.ports: list[int] = []
+        self.admin_ports: list[int] = []
 
     def start_upstream(self, properties: int) -> None:
         """The property service, with a database of its own."""
@@ -65,6 +66,7 @@ class Site:
         process = self._stack.enter_context(Process(command, self._work / f"{name}.log", None, env))
         process.wait_ready(admin, "/readyz", timeout=30)
         self.ports.append(port)
+        self.admin_ports.append(admin)
 
     async def counts(self) -> Upstream:
         """What the upstream has been asked so far."""

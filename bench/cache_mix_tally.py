@@ -123,7 +123,7 @@ class Tally:
 def _outcome(status: bytes) -> str:
     """What Cache-Status says the cache did."""
     if b";hit" in status:
-        if b"detail=redis" in status:
+        if b'detail="redis"' in status:
             return "redis"
         return "stale" if b"ttl=-" in status else "memory"
     if b";collapsed" in status:

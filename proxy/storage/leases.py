@@ -1,8 +1,13 @@
-"""Waiting for what another instance fetches: until a message says that its lease has ended, or a look finds it so."""
+"""Leases: who fetches what all instances want, for how long, and waiting for whoever does.
+
+A lease is short, so that one whose holder is lost stops nobody for long; whoever still fetches renews it. The others
+wait until a message says that it has ended, or a look finds it so.
+"""
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Final
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, Final
 
 from proxy.storage.cache_keys import CacheKeys
 from proxy.storage.errors import StoreError
@@ -13,12 +18,29 @@ if TYPE_CHECKING:
     from proxy.storage.redis import Redis
 
 _RELEASE: Final = load_script("cache_release")
-_WAIT: Final = load_script("cache_wait", reads_only=True)
+_RENEW: Final = load_script("cache_renew")
+_WAIT: Final = load_script("cache_wait", reads_only=True)  # its writes may fail
 
 _FIRST_PAUSE: Final = 0.05
 _LAST_PAUSE: Final = 0.5
 """Seconds between two looks at a lease; they double. A message usually comes before."""
 _SECOND_RELEASE: Final = 0.1
+_RENEWALS: Final = 3
+"""In the life of a lease: two may fail."""
+_LONGEST: Final = 600.0
+"""Seconds after which a lease is renewed no more."""
+
+
+class _Hold:
+    """A lease that is renewed."""
+
+    __slots__ = ("ends_at", "life", "timer", "token")
+
+    def __init__(self, token: bytes, life: float, ends_at: float) -> None:
+        self.token = token
+        self.life = life
+        self.ends_at = ends_at
+        self.timer: asyncio.TimerHandle | None = None
 
 
 class Leases:
@@ -29,7 +51,10 @@ class Leases:
         self._keys = keys
         self._metrics = metrics
         self._waiters: dict[bytes, set[asyncio.Future[None]]] = {}
+        self._holds: dict[bytes, _Hold] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+
+    # --- for those who wait ---
 
     async def wait(self, key: bytes, limit: float) -> bool:
         """Wait for the end of the lease, for `limit` seconds at most; whether it has ended."""
@@ -46,14 +71,16 @@ class Leases:
         return outcome == "woken"
 
     async def _watch(self, key: bytes, woken: "asyncio.Future[None]") -> str:
-        """Look first: the lease may have ended before anybody listened."""
-        lease, pause = self._keys.lease(key), _FIRST_PAUSE
+        """Look first: the lease may have ended before anybody listened. Of two holders only the first is waited for."""
+        lease, pause, first = self._keys.lease(key), _FIRST_PAUSE, b""
         while True:
             try:
-                if await self._redis.run(_WAIT, (lease,), ()) != 1:
-                    return "woken"
+                holder = await self._redis.run(_WAIT, (lease,), ())
             except StoreError:
                 return "error"
+            if not holder or holder != (first or holder):
+                return "woken"
+            first = holder
             done, _ = await asyncio.wait((woken,), timeout=pause)
             if done:
                 return "woken"
@@ -71,8 +98,42 @@ class Leases:
             if not woken.done():
                 woken.set_result(None)
 
+    # --- for the one who holds it ---
+
+    def hold(self, key: bytes, token: bytes, life: float) -> None:
+        """Renew a lease of `life` seconds in good time, until it is given back or somebody else has it."""
+        self.let_go(key)
+        hold = self._holds[key] = _Hold(token, life, asyncio.get_running_loop().time() + _LONGEST)
+        self._renew_later(key, hold)
+
+    def let_go(self, key: bytes, token: bytes = b"") -> None:
+        """Renew the lease of the key no more; with `token`, only if it is that one."""
+        hold = self._holds.get(key)
+        if hold is not None and token in (b"", hold.token):
+            del self._holds[key]
+            if hold.timer is not None:
+                hold.timer.cancel()
+
+    def _renew_later(self, key: bytes, hold: _Hold) -> None:
+        loop = asyncio.get_running_loop()
+        hold.timer = loop.call_later(hold.life / _RENEWALS, lambda: self._spawn(self._renew(key, hold)))
+
+    async def _renew(self, key: bytes, hold: _Hold) -> None:
+        is_held = True
+        if self._redis.is_available:
+            with contextlib.suppress(StoreError):
+                args = hold.token, round(hold.life * 1000)
+                is_held = await self._redis.run(_RENEW, (self._keys.lease(key),), args) == 1
+        if self._holds.get(key) is not hold:
+            return
+        if is_held and asyncio.get_running_loop().time() < hold.ends_at:
+            self._renew_later(key, hold)
+        else:
+            del self._holds[key]
+
     async def release(self, key: bytes, token: bytes) -> bool:
         """End the lease if it still has that token; whether it had. Never raises StoreError."""
+        self.let_go(key, token)
         if self._redis.is_available:
             with contextlib.suppress(StoreError):
                 return bool(
@@ -82,7 +143,10 @@ class Leases:
 
     def release_later(self, key: bytes, token: bytes) -> None:
         """`release`, for who has been cancelled while a lease was taken."""
-        task = asyncio.get_running_loop().create_task(self._release_twice(key, token))
+        self._spawn(self._release_twice(key, token))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

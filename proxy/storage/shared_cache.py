@@ -250,6 +250,8 @@ class SharedCache:
         StoreError.
         """
         outcome = await self._put(key, stored, marks, keep)
+        if outcome in ("stored", "outdated"):  # the lease has ended, whoever had it
+            self._leases.let_go(key)
         self._metrics.shared_ended("put", outcome)
         return outcome == "stored"
 
@@ -298,6 +300,11 @@ class SharedCache:
     def wake(self, key: bytes) -> None:
         """A lease has ended, says a message."""
         self._leases.wake(key)
+
+    def hold(self, key: bytes, lease: bytes, life: float) -> None:
+        """Have a lease of `life` seconds renewed until it is given back, or what was fetched is stored."""
+        if lease and lease != ALONE:
+            self._leases.hold(key, lease, life)
 
     async def release(self, key: bytes, lease: bytes) -> None:
         """Give a lease back that nothing came of; whoever waits is woken. Never raises StoreError."""

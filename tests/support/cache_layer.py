@@ -8,6 +8,9 @@ site.later(61)
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import reduce
+from itertools import count
+from operator import or_
 from typing import Any, Final
 
 from proxy.config.caching import CacheConfig, InvalidateConfig
@@ -26,6 +29,8 @@ from proxy.protocol.caching.keys import CacheKey, KeyMaker
 from proxy.protocol.caching.stored import Validity
 from proxy.protocol.caching.tags import route_tag, uri_tag
 from proxy.protocol.dates import format_http_date
+from proxy.protocol.fields import KINDS
+from proxy.protocol.request_checks import CheckedFields
 from proxy.resilience.refresh_budget import RefreshBudget
 from proxy.routing import Router
 from proxy.storage.generations import Generations
@@ -74,6 +79,14 @@ class Answer:
         return f"<Answer {self.status} {self.body!r} {self.field('Cache-Status')}>"
 
 
+class Script(ScriptedHandler):
+    """One whose outcomes can be changed."""
+
+    def serve(self, *outcomes: Outcome) -> None:
+        """Give these from now on, the last one for ever."""
+        self._outcomes = [*(outcomes[:1] * len(self.exchanges)), *outcomes]
+
+
 class CacheLayer:
     """Invalidate and Cache as the pipeline has them, around `outcomes`, the last of which is for ever.
 
@@ -96,7 +109,7 @@ class CacheLayer:
         wall: Any = self.wall if instance is None else instance.wall
         self.clock = ManualClock()
         self.draw = 0.5
-        self.upstream = ScriptedHandler(*outcomes)
+        self.upstream = Script(*outcomes)
         self.config = CacheConfig.model_validate({"tags": TAGS, **cache})
         self.metrics = RouteCacheMetrics("test")
         self.store_metrics = CacheStoreMetrics()
@@ -147,11 +160,17 @@ class CacheLayer:
             metrics=self.store_metrics,
         )
 
+    def serve(self, *outcomes: Outcome) -> None:
+        """What the upstream answers from now on."""
+        self.upstream.serve(*outcomes)
+
     # --- asking ---
 
     def exchange(self, method: str = "GET", target: str = "/r", headers: HeadersLike = (), **options: Any) -> Exchange:
         """One as the edge would make it now."""
         exchange = make_exchange(method, target, [("Host", HOST), *header_pairs(headers)], route=self.route, **options)
+        fields = exchange.request.fields.raw
+        exchange.request.fields = CheckedFields(fields, kinds=reduce(or_, [KINDS[name] for name, _ in fields]))
         exchange.params = {"id": exchange.request.path.removeprefix("/")}
         exchange.started = self.clock()
         exchange.wall_started = self.store.wall()
@@ -234,12 +253,38 @@ def reply(
     """A response made anew for each request; with `date`, Unix seconds, it has a Date."""
 
     async def answer(exchange: Exchange) -> Response:
-        fields = [(octets(name), octets(value)) for name, value in header_pairs(headers)]
+        fields = _octets(headers)
         if date is not None:
             fields.append((b"Date", format_http_date(date)))
         return Response(status, fields, body)
 
     return answer
+
+
+def versions(headers: HeadersLike = (), *, status: int = 200) -> Outcome:
+    """The body is the number of the answer."""
+    numbers = count(1)
+
+    async def answer(exchange: Exchange) -> Response:
+        return Response(status, _octets(headers), b"%d" % next(numbers))
+
+    return answer
+
+
+def validated(first: HeadersLike, then: HeadersLike, body: bytes = b"body") -> Outcome:
+    """A 200 with `first`, and a 304 with `then` for whoever names a validator."""
+
+    async def answer(exchange: Exchange) -> Response:
+        asked = {name.lower() for name, _ in exchange.request.fields.raw}
+        if asked & {b"if-none-match", b"if-modified-since"}:
+            return Response(304, _octets(then))
+        return Response(200, _octets(first), body)
+
+    return answer
+
+
+def _octets(headers: HeadersLike) -> list[tuple[bytes, bytes]]:
+    return [(octets(name), octets(value)) for name, value in header_pairs(headers)]
 
 
 class Held:

@@ -271,9 +271,11 @@ class Cache:
     async def _fetch(self, exchange: Exchange, look: Look) -> Response:
         """Have the upstream asked, together with all who want the same."""
         place: bytes | None = self._place(exchange, look.key)
-        for _ in range(_TRIES):
+        for attempt in range(_TRIES):
             if place is None:
                 break
+            if attempt and (found := self._look_again(exchange, look)) is not None:
+                return found
             fill = None if look.is_forced else self._joinable(place)
             is_leader = fill is None
             if fill is None:
@@ -288,6 +290,13 @@ class Cache:
                 return answer
             place = self._next_place(exchange, look, head, place, is_leader=is_leader)
         return await self._alone(exchange, look)
+
+    def _look_again(self, exchange: Exchange, look: Look) -> Response | None:
+        """What another's fill has brought in the meantime, if it will do."""
+        if look.is_forced or not look.validates:
+            return None
+        look.entry = self._memory.find(look.key.digest, exchange.request.fields)
+        return self._from_entry(exchange, look)
 
     def _next_place(self, exchange: Exchange, look: Look, head: Head, place: bytes, *, is_leader: bool) -> bytes | None:
         """Where to wait next when a fill has brought nothing for this request; None: it goes on by itself."""

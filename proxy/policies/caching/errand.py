@@ -31,8 +31,10 @@ if TYPE_CHECKING:
 
 PASSING: Final = 10.0
 """Seconds for which requests for what could not be stored do not wait for each other."""
-LEASE: Final = 10.0
-"""Seconds after which another instance may fill as well, if the one that has the lease has not come back."""
+LEASE: Final = 1.0
+"""Seconds after which another instance may fill as well, when nothing is heard any more of the one with the lease."""
+PATIENCE: Final = 10.0
+"""Seconds for which it is waited for at most, while it is heard of."""
 RETAINED: Final = 600.0
 """Seconds for which a response with a validator is kept after its end, so that the upstream may answer 304."""
 RETAINED_FOR_FALLBACK: Final = 7 * 86_400.0
@@ -205,6 +207,7 @@ class Errand:
             key.digest, names, self._asked_for, key.tags, exchange, lease=0.0 if self._is_alone else LEASE
         )
         self._marks, self._lease = found.marks, found.lease
+        shared.hold(key.digest, found.lease, LEASE)
         return found
 
     async def _wait(self, shared: "SharedCache", exchange: Exchange) -> bool:
@@ -212,7 +215,7 @@ class Errand:
         if self._is_alone:
             return False
         total = exchange.timeout.total
-        return await shared.wait(self.key.digest, LEASE if total is None else min(LEASE, total / 2))
+        return await shared.wait(self.key.digest, PATIENCE if total is None else min(PATIENCE, total / 2))
 
     # --- keeper ---
 

@@ -1,49 +1,15 @@
 """The cache as a layer: what is answered from what is stored, and what is asked of the upstream instead."""
 
-from typing import Any
-
 import pytest
 
-from proxy.errors import BreakerOpen, BulkheadFull, ConnectionRefused, DeadlineExceeded, NotCached, UpstreamTimeout
-from proxy.exchange import Exchange, Response
-from proxy.protocol.caching.stored import Validity
-from proxy.protocol.dates import format_http_date
-from tests.support.cache_layer import FRESH, START, Answer, CacheLayer, reply
+from proxy.errors import ConnectionRefused, NotCached
+from tests.support.cache_layer import FRESH, CacheLayer, reply, validated, versions
 from tests.support.exchange import Outcome
 
 pytestmark = [pytest.mark.usefixtures("leak_check")]
 
-SWR = {"Cache-Control": "max-age=10, stale-while-revalidate=30"}
-SIE = {"Cache-Control": "max-age=10, stale-if-error=30"}
 TAGGED = {"Cache-Control": "max-age=10", "ETag": '"1"'}
 DOWN = ConnectionRefused()
-OPEN = BreakerOpen(request_written=False)
-FULL = BulkheadFull(request_written=False)
-
-
-def versions(headers: dict[str, str], *, status: int = 200) -> Outcome:
-    """The body is the number of the request, as is the ETag; who names the current one gets a 304."""
-    count = 0
-
-    async def answer(exchange: Exchange) -> Response:
-        nonlocal count
-        count += 1
-        fields = [(name.encode(), value.encode()) for name, value in headers.items()]
-        return Response(status, fields, b"%d" % count)
-
-    return answer
-
-
-def validated(first: dict[str, str], then: dict[str, str], body: bytes = b"body") -> Outcome:
-    """A 200 with `first`, and a 304 with `then` for whoever names its ETag."""
-
-    async def answer(exchange: Exchange) -> Response:
-        asked = {name.lower() for name, _ in exchange.request.fields.raw}
-        is_known = b"if-none-match" in asked or b"if-modified-since" in asked
-        fields = [(name.encode(), value.encode()) for name, value in (then if is_known else first).items()]
-        return Response(304 if is_known else 200, fields, b"" if is_known else body)
-
-    return answer
 
 
 # --- hits and misses ------------------------------------------------------------------------------------------------
@@ -128,7 +94,7 @@ async def test_upstream_that_always_answers_for_another_response_is_asked_withou
 
 
 async def test_only_if_cached_asks_nobody() -> None:
-    site = CacheLayer(versions(FRESH), query=["page"])
+    site = CacheLayer(versions(FRESH), query=("page",))
 
     for target in ("/r", "/r?other=1"):
         with pytest.raises(NotCached):
@@ -189,7 +155,7 @@ async def test_response_to_a_request_with_no_store_is_not_stored() -> None:
 
 
 async def test_other_methods_bodies_and_unknown_parameters_pass_by() -> None:
-    site = CacheLayer(versions(FRESH), query=["page"])
+    site = CacheLayer(versions(FRESH), query=("page",))
 
     for method, target, body, said in (
         ("OPTIONS", "/r", None, "fwd=method"),
@@ -213,7 +179,7 @@ async def test_upgrade_is_left_alone() -> None:
 
 
 async def test_ignored_parameters_are_neither_in_the_key_nor_sent_on() -> None:
-    site = CacheLayer(versions(FRESH), ignore_query=["utm_source"])
+    site = CacheLayer(versions(FRESH), ignore_query=("utm_source",))
 
     await site.get("/r?utm_source=a&page=1")
 
@@ -336,101 +302,6 @@ async def test_too_long_a_response_is_not_kept() -> None:
     assert site.metrics.refusals == {"too_large": 1}
 
 
-# --- HEAD -----------------------------------------------------------------------------------------------------------
-
-
-async def test_head_is_answered_from_what_get_has_stored() -> None:
-    site = CacheLayer(versions(FRESH))
-
-    await site.get()
-    answer = await site.ask("HEAD")
-
-    assert (answer.body, answer.field("Content-Length"), answer.said) == (b"", "1", "hit;ttl=60")
-
-
-async def test_response_to_head_is_not_stored() -> None:
-    site = CacheLayer(reply(FRESH, b""))
-
-    answer = await site.ask("HEAD")
-
-    assert (answer.said, answer.exchange.cache_outcome) == ("fwd=uri-miss", "miss")
-    assert site.store.memory.entries == 0
-
-
-async def test_head_that_finds_something_stale_has_a_get_fetch_it() -> None:
-    """What a HEAD brings has no body: as the response to a GET it would be an empty page for all."""
-    site = CacheLayer(versions(SWR))
-
-    await site.get()
-    site.later(11)
-    answer = await site.ask("HEAD")
-    await site.settle()
-
-    assert (answer.body, answer.said) == (b"", "hit;ttl=-1")
-    assert site.upstream.exchanges[-1].request.method == "GET"
-    assert (await site.get()).body == b"2"
-
-
-@pytest.mark.parametrize(
-    ("head", "is_kept"),
-    [({"ETag": '"1"', **FRESH}, True), ({"ETag": '"2"', **FRESH}, False), ({"ETag": '"1"', "Cache-Control": "no-store"}, False)],
-)
-async def test_head_tells_whether_what_is_stored_still_holds(head: dict[str, str], is_kept: bool) -> None:
-    site = CacheLayer(reply(TAGGED, b"body"), reply(head), reply(FRESH, b"new"))
-
-    await site.get()
-    site.later(11)
-    await site.ask("HEAD")
-
-    assert (await site.get()).body == (b"body" if is_kept else b"new")
-
-
-@pytest.mark.parametrize("field", [{"Cookie": "a=b"}, {"Cache-Control": "no-store"}, {"If-None-Match": '"9"'}])
-async def test_head_of_one_client_alone_makes_nothing_of_others_go(field: dict[str, str]) -> None:
-    site = CacheLayer(reply(TAGGED, b"body"), reply({"ETag": '"1"', **FRESH}), reply({"ETag": '"1"'}, status=304))
-
-    await site.get()
-    site.later(11)
-    await site.ask("HEAD", "/r", field)
-
-    assert ((await site.get()).body, site.fetched()["if-none-match"]) == (b"body", '"1"')
-
-
-async def test_head_with_another_vary_moves_what_is_stored() -> None:
-    site = CacheLayer(reply(TAGGED, b"body"), reply({"ETag": '"1"', "Vary": "X-One", **FRESH}), reply(FRESH, b"other"))
-
-    await site.get()
-    site.later(11)
-    await site.ask("HEAD", "/r", {"X-One": "1"})
-
-    assert [(await site.get(x_one=value)).body for value in "12"] == [b"body", b"other"]
-
-
-@pytest.mark.parametrize("validity", [Validity.SOFT, Validity.INVALID])
-async def test_head_makes_nothing_valid_that_was_purged(validity: Validity) -> None:
-    site = CacheLayer(reply({"Cache-Control": "max-age=60, stale-if-error=60"}, b"old"), reply(FRESH), DOWN)
-
-    await site.get()
-    site.purge("*", validity)
-    await site.ask("HEAD")
-
-    if validity is Validity.SOFT:
-        assert (await site.get()).body == b"old", "what may stand in for errors is still there"
-    else:
-        with pytest.raises(ConnectionRefused):
-            await site.get()
-
-
-async def test_response_stands_in_for_an_error_to_head() -> None:
-    site = CacheLayer(reply(SIE, b"body"), DOWN)
-
-    await site.get()
-    site.later(11)
-    answer = await site.ask("HEAD")
-
-    assert (answer.status, answer.body, answer.field("Content-Length")) == (200, b"", "4")
-
-
 # --- conditions and ranges ------------------------------------------------------------------------------------------
 
 
@@ -532,101 +403,3 @@ async def test_failure_has_no_part_of_a_response_in_its_place() -> None:
 
     with pytest.raises(ConnectionRefused):
         await site.get(range="bytes=0-4")
-
-
-# --- stale while it is fetched anew ---------------------------------------------------------------------------------
-
-
-async def test_stale_response_is_sent_while_one_request_fetches_it_anew() -> None:
-    site = CacheLayer(versions(SWR))
-
-    await site.get()
-    site.later(12)
-    answer = await site.get()
-    await site.settle()
-
-    assert (answer.body, answer.said, answer.field("Age")) == (b"1", "hit;ttl=-2", "12")
-    assert answer.decisions == [("cache", "stale", "enforce")]
-    own = site.upstream.exchanges[-1]
-    assert (own.criticality, own.may_queue) == ("background", False)
-    assert ((await site.get()).body, site.fetches, site.is_at_rest) == (b"2", 2, True)
-    assert site.metrics.fills == {("miss", "stored"): 1, ("refresh", "stored"): 1}
-
-
-async def test_failed_refresh_leaves_what_is_stored() -> None:
-    site = CacheLayer(reply(SWR, b"body"), OPEN)
-
-    await site.get()
-    site.later(12)
-
-    assert [(await site.get()).body for _ in range(3)] == [b"body"] * 3
-
-
-async def test_response_beyond_its_window_is_not_sent() -> None:
-    site = CacheLayer(versions(SWR))
-
-    await site.get()
-    site.later(41)
-
-    assert (await site.get()).body == b"2"
-
-
-@pytest.mark.parametrize("more", ["must-revalidate", "proxy-revalidate", "s-maxage=10", "no-cache"])
-@pytest.mark.parametrize("failure", [None, DOWN])
-async def test_what_must_be_validated_is_never_sent_stale(more: str, failure: Exception | None) -> None:
-    control = f"max-age=10, stale-while-revalidate=60, stale-if-error=60, {more}"
-    site = CacheLayer(
-        reply({"Cache-Control": control, "ETag": '"1"'}, b"old"),
-        failure or reply({}, b"new"),
-        stale_while_revalidate="1h",
-        stale_if_error="1h",
-    )
-
-    await site.get()
-    site.later(11)
-
-    if failure is None:
-        assert (await site.get(cache_control="max-stale")).body == b"new"
-    else:
-        with pytest.raises(ConnectionRefused):
-            await site.get()
-
-
-# --- early refreshes ------------------------------------------------------------------------------------------------
-
-
-def slow(site: CacheLayer, seconds: float, headers: dict[str, str]) -> Outcome:
-    async def answer(exchange: Exchange) -> Response:
-        site.later(seconds)
-        return Response(200, [(name.encode(), value.encode()) for name, value in headers.items()], b"x")
-
-    return answer
-
-
-async def early(draw: float, age: float, **cache: Any) -> int:
-    """Requests to the upstream after a hit at `age` of a response that took 2 s and is fresh for 50."""
-    site = CacheLayer(**cache)
-    site.upstream = site.cache._inner = None  # type: ignore[attr-defined,assignment]
-    return 0
-
-
-@pytest.mark.parametrize(
-    ("draw", "left", "is_fetched"),
-    [(0.5, 1.3, True), (0.5, 1.5, False), (0.9, 1.3, False), (0.1, 4.5, True), (0.1, 4.7, False), (0.0, 19.0, True), (0.0, 21.0, False)],
-)
-@pytest.mark.parametrize("is_on", [True, False])
-async def test_hot_response_is_fetched_by_lot_before_its_end(
-    draw: float, left: float, is_fetched: bool, is_on: bool
-) -> None:
-    """One that took 2 s: 2 * -ln(draw) seconds before its end at the earliest."""
-    site = CacheLayer(early_refresh=is_on)
-    site.upstream._outcomes = [slow(site, 2, {"Cache-Control": "max-age=50"})]  # type: ignore[attr-defined]
-    site.draw = draw
-
-    await site.get()
-    site.later(48 - left)
-    answer = await site.get()
-    await site.settle()
-
-    assert answer.said.startswith("hit")
-    assert site.fetches == (2 if is_fetched and is_on else 1)
