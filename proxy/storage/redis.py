@@ -19,6 +19,7 @@ from proxy.config.policies import RedisConfig
 from proxy.exchange import Exchange
 from proxy.storage.errors import REFUSING, UNREACHABLE, StoreError
 from proxy.storage.instances import INTERVAL, Instances
+from proxy.storage.patience import Patience
 from proxy.storage.script import Script, load_script
 from proxy.storage.subscription import Subscription
 from proxy.telemetry.instruments import RedisMetrics
@@ -168,7 +169,7 @@ class Redis:
         began = self._clock()
         outcome = "cancelled"
         try:
-            async with asyncio.timeout(limit):
+            async with Patience(limit):
                 answer = await work
             outcome = "ok"
         except self._failures as failure:

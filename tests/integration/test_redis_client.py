@@ -58,6 +58,19 @@ async def test_scripts_run_over_tcp(shared_valkey: Valkey) -> None:
 
 
 @pytest.mark.both_loops
+async def test_a_pause_of_our_own_is_not_taken_for_one_of_redis(shared_valkey: Valkey) -> None:
+    async with running_client(shared_valkey.url, timeout=0.2) as client:
+        await client.redis.run(GET, [b"warm"], [])
+        asking = asyncio.create_task(client.redis.run(GET, [b"nothing"], []))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        asyncio.get_running_loop().call_soon(time.sleep, 0.5)
+
+        assert await asking is None
+        assert client.outcomes("get") == {"ok": 2}
+
+
+@pytest.mark.both_loops
 async def test_scripts_run_over_a_unix_socket(shared_valkey: Valkey) -> None:
     async with running_client(shared_valkey.unix_url, timeout=LONG) as client:
         assert await client.redis.run(ECHO, [b"key"], [7]) == [b"key", b"7"]

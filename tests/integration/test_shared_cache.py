@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from proxy.protocol.caching.stored import Validity
+from proxy.storage import leases
 from proxy.storage.shared_cache import ALONE, Found
 from tests.support.cache_instance import KEY, TAGS, CacheInstance, cache_instance, stored
 from tests.support.exchange import make_exchange
@@ -432,6 +433,79 @@ async def test_nobody_is_told_of_leases_that_nobody_waits_for(valkey: Valkey, on
     await one.level2.put(KEY, stored(), leader.marks, 60)
 
     assert valkey.command_calls("publish") == before
+
+
+async def test_a_lease_goes_on_while_it_is_held(
+    monkeypatch: pytest.MonkeyPatch, valkey: Valkey, one: CacheInstance
+) -> None:
+    monkeypatch.setattr(leases, "_RENEWALS", 1000)
+    found = await one.find(lease=5.0)
+    one.level2.hold(KEY, found.lease, 60.0)
+
+    await eventually(lambda: valkey.command("PTTL", one.level2.keys.lease(KEY)) > 50_000)
+    await one.level2.release(KEY, found.lease)
+
+    assert one.level2._leases._holds == {}
+    assert not valkey.command("EXISTS", one.level2.keys.lease(KEY))
+
+
+async def test_a_lease_that_another_has_by_now_is_not_renewed(
+    monkeypatch: pytest.MonkeyPatch, valkey: Valkey, one: CacheInstance
+) -> None:
+    monkeypatch.setattr(leases, "_RENEWALS", 1000)
+    found = await one.find(lease=5.0)
+    valkey.command("SET", one.level2.keys.lease(KEY), b"0" * 16, "PX", 5000)
+    one.level2.hold(KEY, found.lease, 60.0)
+
+    await eventually(lambda: one.level2._leases._holds == {})
+    assert valkey.command("PTTL", one.level2.keys.lease(KEY)) <= 5000
+
+
+async def test_a_lease_is_not_renewed_for_ever(monkeypatch: pytest.MonkeyPatch, one: CacheInstance) -> None:
+    monkeypatch.setattr(leases, "_RENEWALS", 1000)
+    monkeypatch.setattr(leases, "_LONGEST", 0.0)
+    one.level2.hold(KEY, (await one.find(lease=5.0)).lease, 60.0)
+
+    await eventually(lambda: one.level2._leases._holds == {})
+    assert not (await one.find(lease=5.0)).lease
+
+
+async def test_a_lease_is_renewed_on_through_a_loss_of_redis(
+    monkeypatch: pytest.MonkeyPatch, valkey: Valkey, one: CacheInstance
+) -> None:
+    monkeypatch.setattr(leases, "_RENEWALS", 1000)
+    found = await one.find(lease=5.0)
+    valkey.kill()
+    one.level2.hold(KEY, found.lease, 60.0)
+    await eventually(lambda: one.redis is not None and not one.redis.is_available)
+    hold = one.level2._leases._holds[KEY]
+    timer = hold.timer
+    await eventually(lambda: hold.timer is not timer)
+    valkey.start()
+
+    await eventually(lambda: one.level2._leases._holds == {})  # the lease is gone, as Redis says now
+
+
+async def test_a_lease_is_renewed_no_more_when_what_was_fetched_is_stored(one: CacheInstance) -> None:
+    found = await one.find(lease=60.0)
+    one.level2.hold(KEY, found.lease, 60.0)
+    one.level2.hold(b"other", ALONE, 60.0)
+    assert [*one.level2._leases._holds] == [KEY]
+
+    await one.level2.put(KEY, stored(), found.marks, 60)
+
+    assert one.level2._leases._holds == {}
+
+
+async def test_of_two_holders_only_the_first_is_waited_for(valkey: Valkey, one: CacheInstance) -> None:
+    name = one.level2.keys.lease(KEY)
+    async with cache_instance(valkey.url, starts=False) as deaf:
+        await one.find(lease=60.0)
+        waiting = asyncio.create_task(deaf.level2.wait(KEY, 60.0))
+        await eventually(lambda: bytes(valkey.command("GET", name)).endswith(b"w"))
+        valkey.command("SET", name, b"0" * 16, "PX", 60_000)
+
+        assert await asyncio.wait_for(waiting, WITHIN)
 
 
 # --- a cluster ------------------------------------------------------------------------------------------------------

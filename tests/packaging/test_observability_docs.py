@@ -55,6 +55,7 @@ def test_fields_table_holds_every_field_of_the_access_log(tmp_path: Path) -> Non
     exchange = make_exchange(headers={"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"})
     plain = logged(make_exchange(), tmp_path / "plain")
     exchange.received_deadline, exchange.deadline = True, 2.0
+    exchange.cache_outcome = "miss"
     exchange.decide(Decision("timeout", "timeout"))
     exchange.error = UpstreamTimeout("total")
     exchange.error.cause = "no answer from 127.0.0.1:3000"

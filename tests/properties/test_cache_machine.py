@@ -69,6 +69,9 @@ class Waiting:
     at: float
     answer: "asyncio.Future[Response]"
 
+    def __repr__(self) -> str:
+        return f"<{self.exchange.request_id} {self.exchange.request.method} {self.exchange.request.target}>"
+
 
 @dataclass(eq=False)
 class Client:
@@ -76,6 +79,9 @@ class Client:
 
     asked: Asked
     task: "asyncio.Task[Got | None]"
+
+    def __repr__(self) -> str:
+        return f"<{self.asked.name} {self.asked.method} {self.asked.target}>"
 
 
 class CacheMachine(RuleBasedStateMachine):
@@ -128,6 +134,10 @@ class CacheMachine(RuleBasedStateMachine):
             got = client.task.result()
             if got is not None:
                 self.model.judge(client.asked, got)
+
+    def version(self, url: str) -> int:
+        """Of what the upstream shows now."""
+        return self.versions.get(url.partition("?")[0], 0)
 
     def tick(self) -> int:
         self.moment += 1
@@ -276,7 +286,7 @@ class CacheMachine(RuleBasedStateMachine):
             if has_credentials:
                 fields["Cookie"] = "a=b"
             if condition:
-                known = Content(url, user if self.model.per_user else "", one, self.versions.get(url, 0))
+                known = Content(url, user if self.model.per_user else "", one, self.version(url))
                 fields["If-None-Match"] = known.etag
             moment = self.tick()
             asked = Asked(
@@ -337,7 +347,7 @@ class CacheMachine(RuleBasedStateMachine):
         if self.waiting and self.waiting[0].exchange.criticality != "background":
             waiting, name = self.waiting[0], f"u{self.answered + 1}"
             self.answered += 1
-            content = Content(url, user if self.model.per_user else "", "", self.versions.get(url, 0))
+            content = Content(url, user if self.model.per_user else "", "", self.version(url))
             self.model.said[name] = Said(
                 name,
                 asked.name,

@@ -184,6 +184,7 @@ class Errand:
         found = await self._ask(shared, exchange)
         usable = self._usable(found)
         if usable is None and not found.lease and not self.is_refresh and await self._wait(shared, exchange):
+            exchange.store_seconds = 0.0  # the answer that was waited for shall not fail for want of a millisecond
             found = await self._ask(shared, exchange)
             usable = self._usable(found)
         if usable is None and found.stored is not None and self._validates:
