@@ -13,7 +13,7 @@ WORKERS ?= auto
 K6_DURATION ?= 30s
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --quiet
 
-.PHONY: help install run test test-uncovered test-without-lane check bench overload load image clean lock
+.PHONY: help install run test test-uncovered test-without-lane check bench overload cache-mix load image clean lock
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ bench: install ## CPU per request beside a naive proxy, nginx and Envoy; writes 
 
 overload: install ## Goodput at 1 to 10 times an upstream's capacity, and recovery; writes docs/overload.md
 	$(BIN)/python -m bench.overload
+
+cache-mix: install ## What the cache spares three sidecars' upstream, and that it is never wrong; writes docs/cache-mix.md
+	$(BIN)/python -m bench.cache_mix
 
 load: install ## 100 requests a second through stub and sidecar with k6, for K6_DURATION
 	$(BIN)/python k6/run.py smoke --duration $(K6_DURATION)

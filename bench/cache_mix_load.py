@@ -1,4 +1,4 @@
-"""The clients of the cache experiment: each asks, waits for the answer and asks again, all together at a bounded rate."""
+"""The clients of the cache experiment: each asks, waits for the answer and asks again, all at a bounded rate."""
 
 import asyncio
 from collections.abc import Iterator, Sequence

@@ -14,7 +14,6 @@ from bench.cache_mix_tally import Tally
 from bench.cache_mix_truth import revision_in
 from bench.cache_mix_workload import Ask, detail, list_with
 from bench.compare import say
-from bench.overload_figures import percentile
 
 _POLL = 0.002
 """Seconds between two looks at whether a write has got through."""
@@ -75,7 +74,7 @@ async def mix(site: Site, load: Load, name: str, seconds: float) -> Tally:
     tally.upstream = (await site.counts()).since(before)
     tally.seconds = monotonic() - start
     say(
-        f"{name}: {tally.requests} requests in {tally.seconds:.1f} s, {tally.hit_ratio():.1%} of the reads from the cache,"
+        f"{name}: {tally.requests} requests in {tally.seconds:.1f} s, {tally.hit_ratio():.1%} of reads from the cache,"
         f" {tally.asked_of_upstream:.3f} upstream requests and {tally.queried:.3f} queries each, {tally.errors} errors"
     )
     for example in tally.examples:
@@ -105,8 +104,8 @@ async def read_own_writes(site: Site, load: Load, effort: Effort) -> Spread:
     tally.upstream = (await site.counts()).since(before)
     tally.seconds = monotonic() - start
     say(
-        f"{spread.writes} writes: {spread.unseen} not seen at once where they were made, {spread.never} never elsewhere;"
-        f" there after {percentile(spread.seconds, 50) * 1000:.1f} ms, at most {max(spread.seconds, default=0):.3f} s"
+        f"{spread.writes} writes: {spread.unseen} reads did not show them where they were made; elsewhere they were"
+        f" seen within {max(spread.seconds, default=0):.3f} s, {spread.never} never"
     )
     for example in tally.examples:
         say(f"    {example}")
@@ -173,7 +172,9 @@ async def stampede(site: Site, target: str, effort: Effort) -> Stampede:
     """All at once want what nobody has wanted before, through all sidecars, each on a connection of its own."""
     rule = orjson.dumps({"fault": f"delay={_DELAY * 1000:.0f}ms", "path": target})
     await site.ask_upstream(Ask("write", "POST", "/admin/faults", body=rule))
-    clients = [Client(port) for _ in range(effort.misses // len(site.ports) + 1) for port in site.ports][: effort.misses]
+    clients = [Client(port) for _ in range(effort.misses // len(site.ports) + 1) for port in site.ports][
+        : effort.misses
+    ]
     try:
         await _connect(clients)
         before, start = await site.counts(), monotonic()

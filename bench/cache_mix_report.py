@@ -65,12 +65,14 @@ def goals(results: "Results") -> list[tuple[str, ...]]:
     steady, spread = results.steady, results.spread
     calm = (results.warm_up, steady, spread.tally)
     broken = (results.away, results.back)
+    outdated = sum(each.outdated_own for each in results.tallies) + spread.unseen
     return [
         _least("hit ratio, % of the reads", steady.hit_ratio() * 100, 85),
         _least("upstream requests spared, %", spared(results, "asked_of_upstream") * 100, 85),
-        _most("outdated on the instance of the write", sum(each.outdated_own for each in results.tallies), 0),
-        _most("elsewhere: longest outdated, s", max(each.others_lag for each in calm), 1),
-        _most("the same while Redis was away, and after", max(each.others_lag for each in broken), MAX_GAP),
+        _most("reads outdated on the instance of the write", outdated, 0),
+        _most("reads elsewhere: longest outdated, s", max(each.others_lag for each in calm), 1),
+        _most("writes that were never seen elsewhere", spread.never, 0),
+        _most("longest outdated, Redis away and just back, s", max(each.others_lag for each in broken), MAX_GAP),
         _most("answers that were not asked for", sum(each.wrong for each in results.tallies), 0),
         _most("errors, in all phases", sum(each.errors for each in results.tallies), 0),
         _least("hit ratio while Redis was away, %", results.away.hit_ratio() * 100, 50),
@@ -93,12 +95,12 @@ def _conditions(results: "Results", busy: float) -> str:
         f"- Machine: {report.cpu_model()}, {os.cpu_count()} cores for everything, {platform.system()} "
         f"{platform.release()}; Python {platform.python_version()}; load average before the run {busy:.1f}.\n"
         f"- Mix: {mix.writes:.0%} writes, half PUT, half PATCH; of the reads {mix.detail:.0%} details of "
-        f"{mix.properties:,} properties, {mix.search:.0%} searches out of {len([*searches()])}, {mix.list:.0%} lists out "
-        f"of {len([*lists()]) + 1}; Zipf exponent {mix.exponent:g} for each.\n"
+        f"{mix.properties:,} properties, {mix.search:.0%} searches out of {len([*searches()])}, {mix.list:.0%} lists "
+        f"out of {len([*lists()]) + 1}; Zipf exponent {mix.exponent:g} for each.\n"
         f"- Load: {SIDECARS} sidecars with {mix.clients} clients each, at most {mix.rate:g} requests a second in all; "
         f"writes through any of them.\n"
-        f"- Seconds: {effort.without:g} without a cache, {effort.warm_up:g} of warm-up, {effort.steady:g} measured; Redis "
-        f"killed for {effort.down:g}, {effort.after:g} after its return."
+        f"- Seconds: {effort.without:g} without a cache, {effort.warm_up:g} of warm-up, {effort.steady:g} measured; "
+        f"Redis killed for {effort.down:g}, {effort.after:g} after its return."
     )
 
 
@@ -125,7 +127,8 @@ def _writes(results: "Results") -> str:
         f"- {spread.writes} writes, the property and a list with it read at once: {spread.unseen} reads on the same "
         f"instance did not show it. On the others both did after {percentile(seconds, 50) * 1000:.1f} ms (median), "
         f"{percentile(seconds, 99) * 1000:.1f} ms (p99), {max(seconds, default=0) * 1000:.1f} ms (longest).",
-        f"- Statements at the upstream's database, of which a write makes several, fell by {spared(results, 'queried'):.1%}.",
+        f"- Statements at the upstream's database, where each write makes several, fell by "
+        f"{spared(results, 'queried'):.1%}.",
     ]
     lines += [
         f"- {each.asked} concurrent misses over {SIDECARS} processes: {each.hits} at the upstream, all answered within "
@@ -145,4 +148,3 @@ def _least(text: str, measured: float, limit: float) -> tuple[str, ...]:
 
 def _most(text: str, measured: float, limit: float) -> tuple[str, ...]:
     return text, "at most", f"{limit:g}", f"{measured:.4g}", "reached" if measured <= limit else "missed"
-

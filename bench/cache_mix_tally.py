@@ -2,6 +2,7 @@
 
 from array import array
 from collections import Counter
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import orjson
@@ -72,11 +73,13 @@ class Tally:
         self.own_lag = max(self.own_lag, lag.own)
         self.others_lag = max(self.others_lag, lag.others)
         self.outdated_others += lag.others > 0
+        self.outdated_own += lag.own > 0
         if lag.own:
-            self.outdated_own += 1
-            self._example(f"{ask.target}: {lag.own:.3f} s after a write through the same instance, {answer.cache_status!r}")
-        if lag.others > 1:
-            self._example(f"{ask.target}: {lag.others:.3f} s after a write through another one, {answer.cache_status!r}")
+            self._example(
+                f"{ask.target}: {lag.own:.3f} s after a write through the same sidecar, {answer.cache_status!r}"
+            )
+        elif lag.others > 1:
+            self._example(f"{ask.target}: {lag.others:.3f} s after a write through another, {answer.cache_status!r}")
 
     def _example(self, text: str) -> None:
         if len(self.examples) < _MOST_EXAMPLES:
@@ -92,22 +95,23 @@ class Tally:
     @property
     def reads(self) -> int:
         """All but the writes."""
-        return sum(count for (kind, _), count in self.outcomes.items() if kind != "write")
+        return self._reads("", ())
 
-    def count(self, *outcomes: str, kind: str = "") -> int:
+    def count(self, *outcomes: str) -> int:
         """Reads with one of these outcomes."""
+        return self._reads("", outcomes)
+
+    def hit_ratio(self, kind: str = "") -> float:
+        """The share of the reads, or of those of a kind, that needed no upstream: answered from memory or Redis."""
+        return self._reads(kind, ("memory", "redis", "stale")) / max(self._reads(kind, ()), 1)
+
+    def _reads(self, kind: str, outcomes: Sequence[str]) -> int:
+        """Those of a kind, with one of these outcomes; empty: all."""
         return sum(
             count
             for (its_kind, outcome), count in self.outcomes.items()
-            if outcome in outcomes and its_kind in (kind or its_kind,) and its_kind != "write"
+            if its_kind != "write" and (not kind or its_kind == kind) and (not outcomes or outcome in outcomes)
         )
-
-    def hit_ratio(self, kind: str = "") -> float:
-        """The share of the reads that needed no upstream: answered from memory or Redis."""
-        reads = sum(count for (its_kind, _), count in self.outcomes.items() if its_kind in (kind or its_kind,))
-        if not kind:
-            reads = self.reads
-        return self.count("memory", "redis", "stale", kind=kind) / max(reads, 1)
 
     @property
     def asked_of_upstream(self) -> float:

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from proxy.config.caching import CacheConfig
 from proxy.config.quantities import format_duration
 from proxy.exchange import Exchange
+from proxy.policies.caching.key_maker import key_maker
 from proxy.policies.caching.user import user_reader
 from proxy.protocol.caching.directives import request_directives
-from proxy.protocol.caching.keys import NO_USER, UNDECLARED_QUERY, CacheKey, KeyMaker, Unkeyed
+from proxy.protocol.caching.keys import NO_USER, UNDECLARED_QUERY, CacheKey, Unkeyed
 from proxy.protocol.caching.tags import ALL, fill_in, tag_of_pattern
 
 Row = tuple[str, str]
@@ -48,11 +49,10 @@ def _cache(exchange: Exchange, cache: CacheConfig) -> Iterator[Row]:
 
 
 def _key(exchange: Exchange, cache: CacheConfig) -> CacheKey | Unkeyed:
-    request, route = exchange.request, exchange.route
-    maker = KeyMaker(route.name, route.upstream, cache.query, cache.ignore_query, cache.key, cache.tags)
+    request, maker = exchange.request, key_maker(exchange.route)
     read_user = user_reader(cache.per_user)
     user = b"" if read_user is None else read_user(exchange)
-    if user is None:
+    if user is None or maker is None:
         return NO_USER
     return maker.make(request.authority, exchange.scheme, request.path, request.query, exchange.params, user)
 

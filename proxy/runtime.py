@@ -13,10 +13,10 @@ from proxy.layers import Clock, Parts
 from proxy.outbox import Outbox
 from proxy.pipeline import AboutItself, Refuse, build_bare, build_handler, build_refusing, build_warming
 from proxy.policies.caching.fills import Fills
+from proxy.policies.caching.key_maker import key_maker
 from proxy.policies.caching.store import CacheStore
 from proxy.policies.caching.targets import Targets
 from proxy.policies.fallback_steps import build_steps
-from proxy.protocol.caching.keys import KeyMaker
 from proxy.protocol.forwarded import ClientAddress
 from proxy.resilience.refresh_budget import RefreshBudget
 from proxy.routing import Router
@@ -94,7 +94,7 @@ class Runtime:
             if route.fallback is not None
         }
         resources.states.begin()
-        makers = {route.name: _key_maker(route) for route in config.routes if route.cache is not None}
+        makers = {route.name: maker for route in config.routes if (maker := key_maker(route)) is not None}
         cache = _cache(config, resources, redis, previous) if makers else None
         targets = Targets(makers)
         parts = Parts(
@@ -185,13 +185,6 @@ def _redis(config: Config, resources: Resources, previous: Runtime | None) -> "R
         metrics=resources.metrics.redis(),
         instances=max(known, config.server.workers),
     )
-
-
-def _key_maker(route: RouteConfig) -> KeyMaker:
-    config = route.cache
-    if config is None:
-        raise LookupError("a route without a cache has no keys")
-    return KeyMaker(route.name, route.upstream, config.query, config.ignore_query, config.key, config.tags)
 
 
 def _cache(config: Config, resources: Resources, redis: "Redis | None", previous: Runtime | None) -> CacheStore:

@@ -123,12 +123,21 @@ class Memory:
         return [entry for variants in self._keys.values() for entry in variants.all()]
 
     def _select(self, variants: Variants, fields: CheckedFields) -> Entry | None:
-        """RFC 9111 section 4.1: one with Vary goes before those that leave it out."""
+        """RFC 9111 section 4.1: one with Vary goes before one that leaves it out, unless only the latter is fresh.
+
+        Else what an upstream has stored with Vary before it ceased to say so would hide all that came later.
+        """
         best = None
         for place in variants.places(fields):
             if place[0]:
                 best = self._better(best, variants.entries.get(place))
-        return best or self._better(None, variants.entries.get(_WITHOUT_VARY))
+        other = self._better(None, variants.entries.get(_WITHOUT_VARY))
+        if best is None or other is None:
+            return best or other
+        return other if self._is_fresh(other) and not self._is_fresh(best) else best
+
+    def _is_fresh(self, entry: Entry) -> bool:
+        return not entry.validity and self._wall() < entry.stored.terms.fresh_until
 
     def _better(self, best: Entry | None, entry: Entry | None) -> Entry | None:
         """That of the later Date (RFC 9111 section 4); `best` of two alike, for it was stored later."""

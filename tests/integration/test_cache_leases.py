@@ -15,13 +15,13 @@ from tests.support.waiting import eventually
 @pytest.fixture
 async def one(valkey: Valkey) -> AsyncIterator[CacheLayer]:
     async with cache_instance(valkey.url) as instance:
-        yield CacheLayer(reply(FRESH, b"one"), instance=instance)
+        yield CacheLayer(reply(FRESH, b"one"), instance=instance, total=None)
 
 
 @pytest.fixture
 async def two(valkey: Valkey) -> AsyncIterator[CacheLayer]:
     async with cache_instance(valkey.url) as instance:
-        yield CacheLayer(reply(FRESH, b"two"), instance=instance)
+        yield CacheLayer(reply(FRESH, b"two"), instance=instance, total=None)
 
 
 def lease_of(layer: CacheLayer) -> bytes:

@@ -203,19 +203,28 @@ class Model:
             assert not said.sets_cookie
 
     def _from_storage(self, asked: Asked, got: Got) -> None:
-        content, word = self._shows(asked, got), self._word(got)
+        """A 304 does not tell which word of the upstream it goes by: one that allows it will do."""
+        content, broken = self._shows(asked, got), []
+        for word in self._words(got, content):
+            try:
+                return self._goes_by(asked, got, content, word)
+            except AssertionError as error:
+                broken.append(str(error))
+        raise AssertionError(f"nothing allows {got} for {asked}: {broken}")
+
+    def _goes_by(self, asked: Asked, got: Got, content: Content, word: Said) -> None:
         assert self._is_storable(word), f"{word} may not be stored"
-        assert got.fields["age"] == str(max(floor(got.at - word.born), 0))
+        assert got.fields["age"] == str(max(floor(got.at - word.born), 0)), f"{got.fields['age']} is not its age"
         until = got.moment if got.stands_in else asked.moment
         validity, softened_at = self._validity(content, word, until)
         assert validity < Validity.INVALID, f"it has changed since {word}"
         stale = self._staleness(word, validity, softened_at, got.at)
-        assert "no-cache" not in word.directives
+        assert "no-cache" not in word.directives, "never without validation"
         if "ttl=" in got.cache_status:
             ttl = int(got.cache_status.partition("ttl=")[2].partition(";")[0])
             assert (ttl < 0) == (stale > 0) or ttl == floor(-stale), f"{got.cache_status}, stale for {stale}"
         if got.stands_in:
-            assert self._may_stand_in(asked, word, stale)
+            assert self._may_stand_in(asked, word, stale), f"stale for {stale}"
         else:
             self._is_heard(word, asked.moment, got.at)
             assert self._may_be_sent(asked, word, stale, got.at), f"{word}, stale for {stale}"
@@ -273,6 +282,12 @@ class Model:
         """The last that the upstream has said of it."""
         return self.said[got.fields.get("x-confirmed") or got.fields["x-said"]]
 
+    def _words(self, got: Got, content: Content) -> list[Said]:
+        """What it may go by."""
+        if got.status == 304:
+            return [each for each in self.said.values() if each.content == content and each.status in (200, 304)]
+        return [self._word(got)]
+
     def _is_storable(self, word: Said) -> bool:
         """Section 3."""
         said = word.directives
@@ -313,7 +328,7 @@ class Model:
         """During a gap nothing is used for longer than `max_gap`."""
         for begin, end, since in self.gaps:
             if begin <= moment and (end is None or moment < end):
-                assert now < max(since, word.came_at) + self.max_gap
+                assert now < max(since, word.came_at) + self.max_gap, "nothing is heard of changes"
 
     def _window(self, word: Said, name: str, configured: float) -> float:
         said = word.directives
@@ -334,9 +349,8 @@ class Model:
             return False
         if "max-stale" in said:
             return stale <= said["max-stale"] and not too_old
-        return "max-age" not in said and 0 < stale <= self._window(
-            word, "stale-while-revalidate", self.stale_while_revalidate
-        )
+        window = self._window(word, "stale-while-revalidate", self.stale_while_revalidate)
+        return "max-age" not in said and 0 < window >= stale
 
     def _may_stand_in(self, asked: Asked, word: Said, stale: float) -> bool:
         """RFC 5861 section 4."""
