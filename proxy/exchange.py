@@ -216,6 +216,8 @@ class Exchange:
     """The breaker that let the current attempt pass; whoever waits asks it once more before going on."""
     ticket: int = 0
     """What the breaker has given for the current attempt."""
+    is_internal: bool = False
+    """Whether it is a request of our own: nobody's, when it comes to counting what clients get."""
     share: float | None = None
     """Where this client stands in [0, 1) on this route: `enforce_percent` holds for those below it."""
     store_seconds: float = 0.0

@@ -76,6 +76,8 @@ class WarmConfig(Model):
     """The most that are fetched."""
     ready: Flag = False
     """Whether the instance is ready only when it is warm."""
+    scheme: Literal["http", "https"] = "http"
+    """What clients use, be it on the other side of a trusted proxy: it is in the keys."""
     host: Authority | None = None
     """The authority that is asked for; None: that of the route's first endpoint."""
 

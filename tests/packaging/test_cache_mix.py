@@ -201,7 +201,7 @@ def test_policies_are_those_of_the_repository_but_for_the_rate_limits(tmp_path: 
 
     assert [route.cache for route in used.routes] == [route.cache for route in own.routes]
     assert [route.invalidate for route in used.routes] == [route.invalidate for route in own.routes]
-    assert all(route.rate_limit is None for route in used.routes)
+    assert not any(route.rate_limit for route in used.routes)
     without = load_text(tmp_path, orjson.dumps(policies(18080, 18081, caches=False)).decode()).config
     assert all(route.cache is None for route in without.routes)
 

@@ -9,9 +9,9 @@ from typing import Final
 from proxy.errors import CollapsedFailure, DeadlineExceeded, NotCached, ProxyError, Source
 from proxy.exchange import Exchange, Response
 from proxy.policies.caching.delivery import deliver
-from proxy.policies.caching.errand import Errand, Filling, is_due, passing_key, put
+from proxy.policies.caching.errand import Errand, Filling, is_due, passing_key, put, resting_key
 from proxy.policies.caching.fill import Fill
-from proxy.policies.caching.fill_request import fill_exchange, lend_trace
+from proxy.policies.caching.fill_request import fill_exchange, is_as_keyed, lend_trace
 from proxy.policies.caching.keeper import Head, Kind
 from proxy.policies.caching.user import user_reader
 from proxy.protocol.caching.directives import NO_DIRECTIVES, RequestDirectives, request_directives
@@ -152,7 +152,8 @@ class Cache:
         return await self._head(exchange, key)
 
     async def _bypass(self, exchange: Exchange, reason: str) -> Response:
-        self._metrics.bypassed("enforce", reason)
+        if not exchange.is_internal:
+            self._metrics.bypassed("enforce", reason)
         exchange.cache_outcome = "bypass"
         if reason == "method":
             status = forwarded("method")
@@ -194,7 +195,7 @@ class Cache:
             rules=self._filling.rules,
         )
         renewed = head_update(stored, response.headers, terms)
-        if renewed is None or (terms.refusal and terms.refusal not in _BY_REQUEST):
+        if stored.status != _OK or renewed is None or (terms.refusal and terms.refusal not in _BY_REQUEST):
             self._memory.remove(entry)
         elif not terms.refusal and not entry.validity:
             self._memory.remove(entry)
@@ -228,17 +229,13 @@ class Cache:
             return None
         now = self._store.wall()
         stored = entry.stored
-        if not self._is_trusted(entry, now):
-            use = Use.VALIDATE
-        else:
+        use = by_itself = Use.VALIDATE
+        if self._is_trusted(entry, now):
             use = use_of(stored.terms, entry.validity, look.directives, now, entry.softened_at)
+            by_itself = use_of(stored.terms, entry.validity, NO_DIRECTIVES, now, entry.softened_at)
         look.before, look.noted = stored, entry.noted
         look.validity, look.softened_at = entry.validity, entry.softened_at
-        look.reason = (
-            "stale"
-            if use_of(stored.terms, entry.validity, NO_DIRECTIVES, now, entry.softened_at) is not Use.FRESH
-            else "request"
-        )
+        look.reason = "request" if by_itself is Use.FRESH else "stale"
         if use is Use.VALIDATE:
             return None
         answer = deliver(exchange, stored, now, hit(_ttl(stored.terms, entry.softened_at, now)))
@@ -247,7 +244,7 @@ class Cache:
             return None
         if use is Use.FRESH:
             self._outcome(exchange, "hit")
-            if now >= entry.refresh_at and is_due(entry, now, self._store.random()):
+            if now >= entry.refresh_at and stored.part is None and is_due(entry, now, self._store.random()):
                 self._refresh(exchange, look, stored, entry.validity)
         else:
             self._outcome(exchange, "stale")
@@ -351,7 +348,7 @@ class Cache:
             keeps_conditions=keeps_conditions,
             is_background=False,
         )
-        kind: Kind = "miss" if before is None else "validate"
+        kind: Kind = "warm" if exchange.is_internal else "miss" if before is None else "validate"
         return self._fills.start(
             own, errand, errand, key=None if is_private else place, kind=kind, max_body=self._filling.config.max_body
         )
@@ -360,6 +357,8 @@ class Cache:
         """Have it fetched behind the client's back, unless that is under way."""
         place = self._place(exchange, look.key)
         if self._fills.find(place) is not None:
+            return
+        if self._memory.is_passing(resting_key(look.key.digest), self._store.wall()):
             return
         errand = Errand(self._filling, look.key, stored, validity, is_refresh=True)
         own = fill_exchange(
@@ -520,7 +519,8 @@ class Cache:
 
     def _outcome(self, exchange: Exchange, outcome: str) -> None:
         exchange.cache_outcome = outcome
-        self._metrics.looked_up("enforce", outcome)
+        if not exchange.is_internal:
+            self._metrics.looked_up("enforce", outcome)
 
     def _status_of(self, look: Look, head: Head, *, is_leader: bool) -> bytes:
         stored, refusal, is_whole = head.judged
@@ -543,7 +543,8 @@ class Cache:
             response.close()
             return stale
         self._outcome(exchange, "miss")
-        if look.entry is not None and exchange.request.method == "HEAD" and response.status == _OK:
+        is_telling = look.entry is not None and exchange.request.method == "HEAD" and response.status == _OK
+        if look.entry is not None and is_telling and is_as_keyed(exchange, look.key.target):
             self._learn_from_head(exchange, look.entry, response, requested_at)
         response.headers = _passed_on(response, forwarded(look.reason))
         return response

@@ -35,6 +35,8 @@ LEASE: Final = 1.0
 """Seconds after which another instance may fill as well, when nothing is heard any more of the one with the lease."""
 PATIENCE: Final = 10.0
 """Seconds for which it is waited for at most, while it is heard of."""
+REST: Final = 1.0
+"""Seconds without a refresh in the background after one that has brought nothing."""
 RETAINED: Final = 600.0
 """Seconds for which a response with a validator is kept after its end, so that the upstream may answer 304."""
 RETAINED_FOR_FALLBACK: Final = 7 * 86_400.0
@@ -45,6 +47,8 @@ _EARLIEST: Final = 10.0
 """Times the duration of the fill before the end: the first early refresh is less likely than 1 in 22,000 before."""
 _ADDED: Final = frozenset({b"x-forwarded-for", b"x-real-ip"})
 """What every request to the upstream says of the client's address."""
+_KEPT: Final = frozenset({"stored", "updated"})
+"""Outcomes of fills."""
 _NOT_MODIFIED: Final = 304
 _PARTIAL: Final = 206
 _OK: Final = 200
@@ -84,6 +88,11 @@ def passing_key(key: bytes, kinds: int) -> bytes:
     Else anybody could, with credentials of his own, keep all others from sharing fills.
     """
     return key + b"+" if kinds & CREDENTIALS else key
+
+
+def resting_key(key: bytes) -> bytes:
+    """Under what is remembered that a refresh has brought nothing: a failing upstream is not asked for every hit."""
+    return key + b"~"
 
 
 class FromShared(Response):
@@ -303,7 +312,7 @@ class Errand:
         if entry is not None and self._is_outdone(entry, stored):
             return
         if stored.part is not None:
-            stored = stored if entry is None else _joined(entry, stored)
+            stored = stored if entry is None else _joined(entry, stored, filling.config.max_body)
         elif self.requested_at:
             stored.fill_seconds = now - self.requested_at
         if self.requested_at and stored.part is None and store.shared is not None and self._marks:
@@ -318,7 +327,10 @@ class Errand:
             return False
         if self.requested_at and entry.stored_at > self.requested_at and entry.stored.terms.date > stored.terms.date:
             return True
-        return stored.part is not None and entry.stored.part is None and _joined(entry, stored) is stored
+        return stored.part is not None and entry.stored.part is None and self._contradicts(entry, stored)
+
+    def _contradicts(self, entry: Entry, part: StoredResponse) -> bool:
+        return _joined(entry, part, self._filling.config.max_body) is part
 
     def _retention(self, stored: StoredResponse, now: float) -> float:
         """For how many seconds it is of use to anybody."""
@@ -333,6 +345,8 @@ class Errand:
         self._filling.metrics.filled(fill.kind, outcome, seconds)
         if outcome == TOO_LARGE and not self.is_forced:
             self._mark_passing(self._filling.store.wall())
+        if self.is_refresh and outcome not in _KEPT:
+            self._filling.memory.mark_passing(resting_key(self.key.digest), self._filling.store.wall() + REST)
         self._release()
 
 
@@ -355,9 +369,10 @@ def put(filling: Filling, key: bytes, stored: StoredResponse, noted: int) -> Non
     entry.ends_at = end
 
 
-def _joined(entry: Entry, stored: StoredResponse) -> StoredResponse:
-    """A part, together with what is there already, if they are of the same."""
-    return stored if entry.validity else combined(entry.stored, stored) or stored
+def _joined(entry: Entry, stored: StoredResponse, limit: int) -> StoredResponse:
+    """A part, together with what is there already, if they are of the same and `limit` bytes hold both."""
+    both = None if entry.validity else combined(entry.stored, stored)
+    return stored if both is None or len(both.body) > limit else both
 
 
 def _varies_on_ours(terms: Terms) -> str:

@@ -11,8 +11,8 @@ from typing import Final
 
 from proxy.exchange import Exchange, Request
 from proxy.protocol.caching.keys import canonical_authority
-from proxy.protocol.fields import CONTENT_LENGTH, FORWARDED, KINDS
-from proxy.protocol.headers import RawHeaders
+from proxy.protocol.fields import CONNECTION, CONTENT_LENGTH, DIRECTIVES, FORWARDED, KINDS
+from proxy.protocol.headers import RawHeaders, connection_options
 from proxy.protocol.request_checks import CheckedFields
 from proxy.watchdog import Watchdog
 
@@ -112,6 +112,8 @@ def _cleaned(fields: CheckedFields, conditions: Sequence[tuple[bytes, bytes]], k
     dropped = _OVERRIDE if keeps_conditions else _OVERRIDE | _CONDITION
     roles = _ROLES
     kept = [field for field in fields.raw if not roles[field[0]] & dropped]
+    if fields.kinds & CONNECTION:
+        kept = _without_named(kept)
     if len(kept) == len(fields.raw) and not conditions and not fields.kinds & CONTENT_LENGTH:
         return fields
     kept += conditions
@@ -119,6 +121,35 @@ def _cleaned(fields: CheckedFields, conditions: Sequence[tuple[bytes, bytes]], k
     for name, _ in kept:
         kinds |= KINDS[name]
     return CheckedFields(kept, fields.host, None, kinds, fields.size, fields.version)
+
+
+def _without_named(fields: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """`fields` less those that Connection names: they do not reach the upstream, so they select no response of its.
+
+    What is said to caches was said to us as well.
+    """
+    options: frozenset[bytes] = frozenset()
+    for name, value in fields:
+        if KINDS[name] & CONNECTION:
+            options = connection_options(value, options)
+    return [field for field in fields if KINDS[field[0]] & DIRECTIVES or field[0].lower() not in options]
+
+
+def is_as_keyed(exchange: Exchange, target: str | None) -> bool:
+    """Whether the exchange says no more to the upstream than a fill of its key, whose `target` is, would say."""
+    request, scheme = exchange.request, exchange.scheme
+    authority = canonical_authority(request.authority, scheme)
+    said = {b"x-forwarded-proto": scheme.encode(), b"x-forwarded-host": authority.encode(), b"forwarded": None}
+    return (
+        target is None
+        and authority == request.authority
+        and _cleaned(request.fields, (), keeps_conditions=False) is request.fields
+        and all(
+            (name := field[0].lower()) in _ADDRESSES or said.get(name, b"") in (None, field[1])
+            for field in exchange.forwarded
+            if KINDS[field[0]] & FORWARDED
+        )
+    )
 
 
 @lru_cache(maxsize=256)

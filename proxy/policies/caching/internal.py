@@ -72,6 +72,7 @@ class InternalRequests:
         exchange.request_id = request_id(None, trusted=False, random_bytes=self._random_bytes)
         exchange.criticality = "background"
         exchange.may_queue = False
+        exchange.is_internal = True
         exchange.deadline = exchange.started + (match.route.timeout.total or LIMIT)
         exchange.watchdog = watchdog = Watchdog(self._loop)
         try:

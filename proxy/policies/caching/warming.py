@@ -207,7 +207,7 @@ class Warmer:
             if number % _TURN == 0:
                 await asyncio.sleep(0)
             absolute = _ABSOLUTE.fullmatch(url)
-            scheme, authority = (absolute[1].lower(), absolute[2].lower()) if absolute else ("http", "")
+            scheme, authority = (absolute[1].lower(), absolute[2].lower()) if absolute else ("", "")
             target = _origin_form(absolute[3] if absolute else url)
             if authority in ("", *authorities) and self._could_be_stored(target, upstream.name):
                 ours[_wanted(config, target, scheme, authority)] = None
@@ -260,8 +260,8 @@ async def _pieces(body: Body, limit: int | None) -> list[bytes]:
     return pieces
 
 
-def _wanted(config: WarmConfig, target: str, scheme: str = "http", authority: str = "") -> Wanted:
-    return Wanted(target, scheme, authority or config.host or "")
+def _wanted(config: WarmConfig, target: str, scheme: str = "", authority: str = "") -> Wanted:
+    return Wanted(target, scheme or config.scheme, authority or config.host or "")
 
 
 def _origin_form(target: str) -> str:

@@ -442,7 +442,7 @@ async def test_response_is_used_on_for_a_while_only_while_nothing_is_heard() -> 
     site.later(9)
     assert (await site.get()).said == "hit;ttl=491"
     site.later(1)
-    assert (await site.get()).said == "fwd=request;fwd-status=304;stored"
+    assert (await site.get()).said == "fwd=stale;fwd-status=304;stored"
     site.later(9)
     assert (await site.get()).said.startswith("hit"), "the upstream has said so within the time"
     site.later(1)
