@@ -17,6 +17,8 @@ from proxy.policies.caching.key_maker import key_maker
 from proxy.policies.caching.store import CacheStore
 from proxy.policies.caching.targets import Targets
 from proxy.policies.fallback_steps import build_steps
+from proxy.protocol.caching.stored import Validity
+from proxy.protocol.caching.tags import route_tag
 from proxy.protocol.forwarded import ClientAddress
 from proxy.resilience.refresh_budget import RefreshBudget
 from proxy.routing import Router
@@ -146,12 +148,22 @@ class Runtime:
 
     async def close(self, successor: "Runtime | None" = None) -> None:
         """Let go of what the successor did not take over; exchanges under way end as they are."""
+        if successor is not None:
+            self._give_up_caches(successor)
         if self.cache is not None and (successor is None or successor.cache is not self.cache):
+            if successor is not None and successor.cache is None:
+                await self.cache.fills.finish()
             await self.cache.close(ends_fills=successor is None or successor.cache is None)
         kept = set() if successor is None else set(map(id, successor.upstreams.values()))
         await asyncio.gather(*(u.close() for u in self.upstreams.values() if id(u) not in kept))
         if self.redis is not None and (successor is None or successor.redis is not self.redis):
             await self.redis.close()
+
+    def _give_up_caches(self, successor: "Runtime") -> None:
+        """Changes to what a route without a cache serves outdate nothing, so it does not come back with the cache."""
+        lost = [route_tag(name) for name in self.warming if name not in successor.warming]
+        if self.cache is not None and lost:
+            self.cache.purges.begin(lost, Validity.GONE, cause="reload")
 
 
 def _upstreams(config: Config, resources: Resources, previous: Runtime | None) -> dict[str, Upstream]:

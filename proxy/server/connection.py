@@ -57,6 +57,14 @@ else:
         return asyncio.Task(coroutine, loop=loop)
 
 
+def _ends_head(data: bytes) -> bool:
+    """Whether nothing comes after the end of the last head in `data`; else that is the beginning of the next.
+
+    The end of a head may itself have come in two pieces, of which this is the second.
+    """
+    return data.endswith((b"\n\r\n", b"\n\n")) or data in (b"\r\n", b"\n")
+
+
 class Connection(RequestHandler):
     """A client connection with a timer for each thing the client can keep us waiting for.
 
@@ -186,8 +194,7 @@ class Connection(RequestHandler):
             message, payload = messages[0]
             if payload.is_eof() and not (message.chunked or message.upgrade):
                 parser.message_consumed()
-                # Heads end with LF: what comes after this one is the beginning of the next.
-                self._heard = payload is EMPTY_PAYLOAD and not data.endswith(b"\n")
+                self._heard = payload is EMPTY_PAYLOAD and not _ends_head(data)
                 if is_resting and payload is EMPTY_PAYLOAD and self.boundary.is_one_head(data):
                     known = self._edge.known_heads.add(data, message)
                 self._take(message, payload, known)
@@ -198,7 +205,7 @@ class Connection(RequestHandler):
         self._message_tail = tail
         if is_idle:
             if messages:
-                self._heard = messages[-1][1] is EMPTY_PAYLOAD and not (upgraded or data.endswith(b"\n"))
+                self._heard = messages[-1][1] is EMPTY_PAYLOAD and not (upgraded or _ends_head(data))
             else:
                 self._expect_rest_of_head(bool(data))
             return

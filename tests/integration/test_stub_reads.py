@@ -71,6 +71,16 @@ async def test_head_answers_like_get_without_the_body(stub: Stub, target: str) -
     assert head.content_length == len(whole.body)
 
 
+async def test_requests_and_statements_are_counted_but_not_those_that_ask_for_the_counts(stub: Stub) -> None:
+    before = (await get(stub, "/admin/counts")).json()
+    await get(stub, "/properties/1")
+    await get(stub, "/health")
+    after = (await get(stub, "/admin/counts")).json()
+
+    assert after["requests"] - before["requests"] == 1
+    assert after["queries"] - before["queries"] == 2
+
+
 async def test_a_client_that_has_the_representation_gets_304(stub: Stub) -> None:
     first = await get(stub, "/properties/1")
     etag, modified = first.header("ETag") or "", first.header("Last-Modified") or ""

@@ -11,6 +11,7 @@ from contextlib import suppress
 from functools import reduce
 from itertools import count
 from operator import or_
+from time import monotonic
 from typing import Any, Final
 
 from proxy.config.caching import CacheConfig, InvalidateConfig
@@ -90,7 +91,8 @@ class Script(ScriptedHandler):
 class CacheLayer:
     """Invalidate and Cache as the pipeline has them, around `outcomes`, the last of which is for ever.
 
-    `draw` is what chance gives next. With `instance` there is Redis, too, and its wall clock is in force.
+    `draw` is what chance gives next. With `instance` there is Redis, too, and its wall clock is in force; that must be
+    a ManualClock if time is to pass.
     """
 
     def __init__(
@@ -105,9 +107,9 @@ class CacheLayer:
         total: float | None = TOTAL,
         **cache: Any,
     ) -> None:
-        self.wall = ManualClock(START)
-        wall: Any = self.wall if instance is None else instance.wall
-        self.clock = ManualClock()
+        self.wall: Any = ManualClock(START) if instance is None else instance.wall
+        wall = self.wall
+        self.clock = ManualClock() if instance is None else ManualClock(monotonic())
         self.draw = 0.5
         self.upstream = Script(*outcomes)
         self.config = CacheConfig.model_validate({"tags": TAGS, **cache})

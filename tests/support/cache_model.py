@@ -5,6 +5,7 @@ then looks at one answer after the fact and raises AssertionError when no rule a
 `moment` is a count of what has happened, for the order of what happened at the same time.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import floor, inf
 from typing import Final
@@ -177,11 +178,11 @@ class Model:
         if got.status in FAILURES:
             return self._failure(asked, got)
         if got.is_hit or got.stands_in:
-            return self._from_storage(asked, got)
+            return self._one_allows(asked, got, self._goes_by)
         if got.is_validated:
-            return self._validated(asked, got)
+            return self._one_allows(asked, got, self._is_confirmed)
         if got.is_collapsed:
-            return self._collapsed(asked, got)
+            return self._one_allows(asked, got, self._is_collapsed)
         return self._own(asked, got)
 
     def _own(self, asked: Asked, got: Got) -> None:
@@ -193,7 +194,7 @@ class Model:
         self._shows(asked, got)
 
     def _failure(self, asked: Asked, got: Got) -> None:
-        said = self.said[got.fields["x-said"]]
+        said = self.said[got.fields.get("x-said") or got.fields["x-confirmed"]]
         assert said.status == got.status
         if said.asked_by != asked.name:
             assert got.is_collapsed
@@ -202,14 +203,14 @@ class Model:
             assert not said.control
             assert not said.sets_cookie
 
-    def _from_storage(self, asked: Asked, got: Got) -> None:
+    def _one_allows(self, asked: Asked, got: Got, rule: Callable[[Asked, Got, Content, Said], None]) -> None:
         """A 304 does not tell which word of the upstream it goes by: one that allows it will do."""
         content, broken = self._shows(asked, got), []
         for word in self._words(got, content):
             try:
-                return self._goes_by(asked, got, content, word)
+                return rule(asked, got, content, word)
             except AssertionError as error:
-                broken.append(str(error))
+                broken.append(str(error) or repr(error))
         raise AssertionError(f"nothing allows {got} for {asked}: {broken}")
 
     def _goes_by(self, asked: Asked, got: Got, content: Content, word: Said) -> None:
@@ -229,34 +230,29 @@ class Model:
             self._is_heard(word, asked.moment, got.at)
             assert self._may_be_sent(asked, word, stale, got.at), f"{word}, stale for {stale}"
 
-    def _validated(self, asked: Asked, got: Got) -> None:
+    def _is_confirmed(self, asked: Asked, got: Got, content: Content, word: Said) -> None:
         """The upstream has confirmed it for this request, or for one that it has waited with."""
-        content, word = self._shows(asked, got), self._word(got)
+        assert word.status == 304, "no confirmation"
+        assert word.content == content, "of another"
+        self._is_shared(asked, got, word)
         if got.status != 304:
-            assert word.status == 304
-            assert word.content == content
-            self._is_shared(asked, got, word)
             base = self.said[got.fields["x-said"]]
-            assert self._is_storable(base)
+            assert self._is_storable(base), "it may not be stored"
             self._is_not_gone(base, word.moment)
 
-    def _collapsed(self, asked: Asked, got: Got) -> None:
-        self._shows(asked, got)
-        if "x-said" in got.fields:
-            word = self._word(got)
-            assert self._is_storable(word)
-            self._is_shared(asked, got, word)
-            assert got.fields["age"] == str(max(floor(got.at - word.born), 0))
+    def _is_collapsed(self, asked: Asked, got: Got, content: Content, word: Said) -> None:
+        assert self._is_storable(word), "it may not be stored"
+        self._is_shared(asked, got, word)
+        assert got.fields["age"] == str(max(floor(got.at - word.born), 0)), f"{got.fields['age']} is not its age"
 
     def _is_shared(self, asked: Asked, got: Got, word: Said) -> None:
         """Of what another request has brought."""
         if word.asked_by == asked.name:
-            assert not got.is_collapsed
+            assert not got.is_collapsed, "its own"
             return
-        assert got.is_collapsed
-        assert not asked.is_forced
-        assert self._is_storable(word)
-        assert got.moment >= asked.moment
+        assert got.is_collapsed, "another's"
+        assert not asked.is_forced, "another's will not do"
+        assert self._is_storable(word), "it may not be stored"
         crossed = [each for each in self.changes if word.moment < each.moment <= asked.moment]
         assert not any(each.concerns(word.content) for each in crossed), "it was fetched before a change"
 
@@ -267,7 +263,7 @@ class Model:
         if got.status == 304:
             content = Content.of(got.fields["etag"])
         else:
-            content = self.said[got.fields["x-said"]].content
+            content = self.said[got.fields.get("x-said") or got.fields["x-confirmed"]].content
             if asked.method == "GET":
                 assert got.body == content.etag.encode()
         assert content.target == asked.target
@@ -298,6 +294,10 @@ class Model:
         if "private" in said:
             return False
         return not word.had_credentials or bool(said.keys() & {"public", "s-maxage", "must-revalidate"})
+
+    def is_fresh_at_first(self, word: Said) -> bool:
+        """Whether a cache that does its work has it for the next request."""
+        return self._is_storable(word) and "no-cache" not in word.directives and self._lifetime(word) > word.age
 
     # --- freshness ---
 

@@ -51,6 +51,7 @@ class Fill(Generic[K]):
         "_is_decided",
         "_is_ending",
         "_is_expected",
+        "_is_unattended",
         "_max_body",
         "_task",
         "_whole",
@@ -95,6 +96,8 @@ class Fill(Generic[K]):
         """Those who wait for the last byte."""
         self._is_expected = kind not in _UNATTENDED
         """Whether the one who has begun it has still to come and wait."""
+        self._is_unattended = kind in _UNATTENDED
+        """Whether it goes on when nobody waits."""
         self._is_decided = False
         """Whether it is known if there will be a whole response to keep."""
         self._is_ending = False
@@ -223,7 +226,13 @@ class Fill(Generic[K]):
             self._task.cancel()
 
     def _goes_on_alone(self) -> bool:
-        return self.kind in _UNATTENDED and (self._body is None or not self._body.is_too_long)
+        return self._is_unattended and (self._body is None or not self._body.is_too_long)
+
+    def leave_to_clients(self) -> asyncio.Task[None] | None:
+        """Have it end as soon as nobody waits for it or reads from it; the task that is under way."""
+        self._is_unattended = False
+        self._end_if_deserted()
+        return self._task
 
     def cancel(self) -> asyncio.Task[None] | None:
         """End it, whoever waits; the task that is ending."""

@@ -52,6 +52,11 @@ class Fills(Generic[K]):
         ending = [fill.cancel() for fill in self._running]
         await asyncio.gather(*[task for task in ending if task is not None], return_exceptions=True)
 
+    async def finish(self) -> None:
+        """Wait until all fills are over that clients wait for, and end the others: a cache that is given up."""
+        while tasks := [task for fill in [*self._running] if (task := fill.leave_to_clients()) is not None]:
+            await asyncio.wait(tasks)
+
     def unlist(self, fill: Fill[K]) -> None:
         """Nobody else may join it."""
         if fill.key is not None and self._by_key.get(fill.key) is fill:

@@ -19,5 +19,7 @@ def _origin(route: RouteConfig) -> str:
     which it would not be found any more.
     """
     config, edit = route.cache, route.headers.request
-    rules = () if config is None else (config.vary, config.set_cookie, config.respect_origin, config.tags)
+    rules = (
+        () if config is None else (config.vary, config.set_cookie, config.respect_origin, config.per_user, config.tags)
+    )
     return repr((route.name, route.upstream, route.rewrite, tuple(edit.set.items()), edit.remove, *rules))

@@ -4,6 +4,7 @@ from typing import Final
 
 from proxy.exchange import Exchange, Response
 from proxy.policies.caching.errand import Filling
+from proxy.policies.caching.keeper import refusal_of
 from proxy.policies.caching.user import user_reader
 from proxy.protocol.caching.directives import NO_DIRECTIVES, request_directives
 from proxy.protocol.caching.keys import CacheKey, KeyMaker
@@ -14,6 +15,7 @@ from proxy.protocol.caching.vary import variant_of
 from proxy.protocol.fields import DIRECTIVES
 from proxy.telemetry.events import Decision
 
+_PARTIAL: Final = 206
 _OUTCOMES: Final = {Use.FRESH: "hit", Use.STALE: "stale", Use.BEHIND: "stale", Use.VALIDATE: "revalidated"}
 _DECISIONS: Final = {
     outcome: Decision("cache", outcome, mode="shadow") for outcome in ("hit", "stale", "revalidated", "miss", "bypass")
@@ -42,13 +44,13 @@ class ShadowCache:
         store = self._filling.store
         noted, requested_at = store.generations.sequence, store.wall()
         response = await self._inner.handle(exchange)
-        if outcome != "hit":
+        if outcome != "hit" and exchange.request.method == "GET":
             self._remember(exchange, key, response, noted, requested_at)
         return response
 
     def _key(self, exchange: Exchange) -> CacheKey | None:
         request = exchange.request
-        if request.method != "GET" or request.body is not None or request.upgrade:
+        if request.method not in ("GET", "HEAD") or request.body is not None or request.upgrade:
             return None
         user = None if self._user is None else self._user(exchange)
         if user is None and self._user is not None:
@@ -78,7 +80,8 @@ class ShadowCache:
             received_at=filling.store.wall(),
             rules=filling.rules,
         )
-        if terms.refusal or response.is_open_ended or response.tunnel is not None:
+        # Parts would have to be put together, for which there are no bodies here.
+        if terms.refusal or response.status == _PARTIAL or refusal_of(response, filling.config.max_body):
             return
         variant = variant_of(terms.vary, fields)
         head = StoredResponse(response.status, b"", (), b"", terms, variant=variant, tags=key.tags)

@@ -136,6 +136,31 @@ def test_response_with_vary_is_preferred_to_a_newer_one_that_leaves_it_out() -> 
     assert site.body(KEY, BR) == b"second"
 
 
+@pytest.mark.parametrize(
+    ("age", "is_purged", "chosen"), [(50, False, b"varies"), (70, False, b"plain"), (50, True, b"plain")]
+)
+def test_outdated_response_with_vary_does_not_hide_a_fresh_one_without(
+    age: float, is_purged: bool, chosen: bytes
+) -> None:
+    """An upstream may cease to send Vary: what it said before must not have every request sent on."""
+    site = Site()
+    born = site.clock() - age
+    site.put(KEY, stored_response(b"varies", born=born, vary=CODING, answers=GZIP))
+    if is_purged:
+        site.purge("*", Validity.SOFT)
+    site.put(KEY, stored_response(b"plain", born=site.clock()))
+
+    assert site.body(KEY, GZIP) == chosen
+
+
+def test_of_two_outdated_responses_the_one_with_vary_is_chosen() -> None:
+    site = Site()
+    site.put(KEY, stored_response(b"varies", vary=CODING, answers=GZIP))
+    site.put(KEY, stored_response(b"plain"))
+
+    assert site.body(KEY, GZIP) == b"varies"
+
+
 def test_what_varies_on_everything_is_not_stored() -> None:
     site = Site()
 
