@@ -141,7 +141,7 @@ class Memory:
 
     def _better(self, best: Entry | None, entry: Entry | None) -> Entry | None:
         """That of the later Date (RFC 9111 section 4); `best` of two alike, for it was stored later."""
-        if entry is None or (best is not None and entry.stored.terms.date <= best.stored.terms.date):
+        if entry is None or (best is not None and _date_of(entry) <= _date_of(best)):
             return best
         if entry.checked != self.generations.sequence and self._is_gone(entry):
             return best
@@ -300,3 +300,8 @@ class Memory:
 
     def __repr__(self) -> str:
         return f"<Memory {self.entries} of {self._max_entries} responses, {self.bytes} of {self.max_bytes} bytes>"
+
+
+def _date_of(entry: Entry) -> float:
+    """Its Date; one from the future would outdo all that come after it."""
+    return min(entry.stored.terms.date, entry.stored_at)

@@ -44,7 +44,7 @@ class Terms:
     refusal: str
     """Why it is not stored, a fixed word for metrics and Cache-Status; empty: it may be."""
     date: float = 0.0
-    """Its Date, but no later than when it was received."""
+    """Its Date, or when it was received."""
     born: float = 0.0
     """When its age was 0: the time of its receipt less the corrected initial age (RFC 9111 section 4.2.3)."""
     lifetime: float = 0.0

@@ -49,7 +49,7 @@ def terms_of(
     last_modified = _last_modified(lines, received_at)
     terms = Terms(
         refusal="",
-        date=min(date, received_at),  # one from the future would outdo all that come after it
+        date=date,
         born=received_at - initial_age(lines, date, requested_at, received_at),
         lifetime=lifetime_of(
             status, lines, directives, rules, date=date, received_at=received_at, last_modified=last_modified

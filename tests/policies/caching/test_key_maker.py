@@ -29,6 +29,7 @@ def digest(**route: Any) -> bytes:
         {"headers": HeaderEdits(request=HeaderEdit(remove=("X-Tenant",)))},
         {"cache": CacheConfig(vary=("X-Tenant",))},
         {"cache": CacheConfig(set_cookie="store")},
+        {"cache": CacheConfig(per_user=("header:X-User",))},  # type: ignore[arg-type]
         {"cache": CacheConfig(respect_origin=False, ttl=1.0)},
     ],
 )
