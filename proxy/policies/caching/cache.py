@@ -9,7 +9,7 @@ from typing import Final
 from proxy.errors import CollapsedFailure, DeadlineExceeded, NotCached, ProxyError, Source
 from proxy.exchange import Exchange, Response
 from proxy.policies.caching.delivery import deliver
-from proxy.policies.caching.errand import Errand, Filling, is_due, passing_key, put, resting_key
+from proxy.policies.caching.errand import Errand, Filling, is_due, passing_key, polled_key, put, resting_key
 from proxy.policies.caching.fill import Fill
 from proxy.policies.caching.fill_request import fill_exchange, is_as_keyed, lend_trace
 from proxy.policies.caching.keeper import Head, Kind
@@ -23,6 +23,7 @@ from proxy.protocol.caching.terms import terms_of
 from proxy.protocol.caching.updating import freshened_fields, head_update
 from proxy.protocol.caching.vary import variant_of
 from proxy.protocol.fields import CONDITION, CONTENT_LENGTH, CREDENTIALS, DIRECTIVES, KINDS
+from proxy.protocol.request_checks import CheckedFields
 from proxy.storage.entries import is_good
 from proxy.storage.memory import Entry
 from proxy.telemetry.events import Decision
@@ -322,8 +323,7 @@ class Cache:
     def _start(self, exchange: Exchange, look: Look, place: bytes) -> Fill[Errand]:
         fields = exchange.request.fields
         before = look.before if look.before is not None and look.before.part is None else None
-        # With nothing to validate, the client's own conditions go to the upstream: the answer is for this client alone.
-        keeps_conditions = before is None and bool(fields.kinds & CONDITION)
+        keeps_conditions = before is None and self._keeps_conditions(look.key.digest, fields)
         is_private = (
             look.is_forced
             or keeps_conditions
@@ -352,6 +352,16 @@ class Cache:
         return self._fills.start(
             own, errand, errand, key=None if is_private else place, kind=kind, max_body=self._filling.config.max_body
         )
+
+    def _keeps_conditions(self, key: bytes, fields: CheckedFields) -> bool:
+        """Whether the client's own conditions go upstream, as there is nothing to answer them from (RFC 9111 4.3.2).
+
+        What comes is for this client alone, and a 304 stores nothing. So the next one has the whole fetched for all.
+        """
+        if not fields.kinds & CONDITION:
+            return False
+        is_polled = self._memory.is_passing(polled_key(key), self._store.wall())
+        return not is_polled or any(name.lower() == b"range" for name, _ in fields.raw)
 
     def _refresh(self, exchange: Exchange, look: Look, stored: StoredResponse, validity: Validity) -> None:
         """Have it fetched behind the client's back, unless that is under way."""

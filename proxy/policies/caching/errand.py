@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 PASSING: Final = 10.0
 """Seconds for which requests for what could not be stored do not wait for each other."""
+POLLED: Final = 60.0
+"""Seconds for which clients that have what is not stored here do not keep it from being stored."""
 LEASE: Final = 1.0
 """Seconds after which another instance may fill as well, when nothing is heard any more of the one with the lease."""
 PATIENCE: Final = 10.0
@@ -88,6 +90,11 @@ def passing_key(key: bytes, kinds: int) -> bytes:
     Else anybody could, with credentials of his own, keep all others from sharing fills.
     """
     return key + b"+" if kinds & CREDENTIALS else key
+
+
+def polled_key(key: bytes) -> bytes:
+    """Under what is remembered that a client has been told 304 while nothing is stored: who asks next has it fetched."""
+    return key + b"?"
 
 
 def resting_key(key: bytes) -> bytes:
@@ -288,6 +295,8 @@ class Errand:
     def _refused(self, reason: str, status: int, now: float) -> None:
         """Nobody shall wait for the like of it, unless it is about this very request, or a failure that will pass."""
         self._filling.metrics.refused(reason)
+        if status == _NOT_MODIFIED and not self._is_conditional:
+            self._filling.memory.mark_passing(polled_key(self.key.digest), now + POLLED)
         if not self.is_forced and reason != "status" and status < FIRST_FAILURE_STATUS:
             self._mark_passing(now)
         self._release()

@@ -324,6 +324,17 @@ async def test_condition_of_a_client_goes_on_where_there_is_nothing_and_is_for_i
     assert answer.said == 'fwd=uri-miss;fwd-status=304;detail="status"'
 
 
+async def test_clients_that_have_what_is_not_stored_do_not_keep_it_from_being_stored() -> None:
+    site = CacheLayer(validated(TAGGED, {"ETag": '"1"'}))
+
+    answers = [await site.get(if_none_match='"1"') for _ in range(3)]
+
+    assert [answer.status for answer in answers] == [304, 304, 304]
+    assert [answer.said for answer in answers[1:]] == ["fwd=uri-miss;fwd-status=200;stored", "hit;ttl=10"]
+    assert site.fetches == 2
+    assert "if-none-match" not in site.fetched()
+
+
 async def test_condition_is_judged_by_what_a_validation_brings() -> None:
     site = CacheLayer(reply(TAGGED, b"old"), reply({**FRESH, "ETag": '"2"'}, b"new"))
 
