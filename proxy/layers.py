@@ -13,7 +13,7 @@ from proxy.policies.body_first import BodyFirst
 from proxy.policies.breaker import CircuitBreaker
 from proxy.policies.bulkhead import Bulkhead
 from proxy.policies.caching.cache import Cache
-from proxy.policies.caching.errand import Filling, rules_of
+from proxy.policies.caching.filling import Filling, rules_of
 from proxy.policies.caching.invalidate import Invalidate
 from proxy.policies.caching.shadow import ShadowCache
 from proxy.policies.caching.store import CacheStore

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import pytest
 from proxy import __version__
 from proxy.admin import listener
 from proxy.admin.breakers import BreakerStatus, ForcedState
+from proxy.admin.cache_view import NO_CACHE, CacheStatus, EntryReport, Purged, SelectionKind, Warming
 from proxy.admin.server import AdminServer, HealthServer
 from proxy.admin.view import Readiness, RouteView
 from proxy.config.addresses import ListenAddress
@@ -70,6 +71,18 @@ class View:
 
     async def release_breaker(self, name: str) -> bool:
         return False
+
+    async def purge(self, kind: SelectionKind, values: Sequence[str], *, soft: bool) -> Purged:
+        return Purged(problem=NO_CACHE)
+
+    async def caches(self) -> list[CacheStatus]:
+        return []
+
+    async def cache_entry(self, url: str) -> EntryReport:
+        return EntryReport(reason=NO_CACHE)
+
+    async def warm(self) -> Warming:
+        return "off"
 
     async def reload(self) -> ReloadEvent:
         self.reloading.set()

@@ -51,6 +51,9 @@ WISHES = [
     "no-cache, stale-if-error=30",
 ]
 
+_STEP = 1000
+"""Versions between two changes that are made known."""
+
 controls = st.sampled_from(CONTROLS)
 targets = st.sampled_from(TARGETS)
 ones = st.sampled_from(["", "", "x"])
@@ -95,6 +98,8 @@ class CacheMachine(RuleBasedStateMachine):
         self.waiting: list[Waiting] = []
         self.clients: list[Client] = []
         self.versions: dict[str, int] = {}
+        """How often each path has been changed by a request; what it shows changes by itself as well."""
+        self.drift = 0
         self.answered = 0
         self.permits = 0
         self.draw = 0.5
@@ -138,7 +143,7 @@ class CacheMachine(RuleBasedStateMachine):
 
     def version(self, url: str) -> int:
         """Of what the upstream shows now."""
-        return self.versions.get(url.partition("?")[0], 0)
+        return self.versions.get(url.partition("?")[0], 0) * _STEP + self.drift
 
     def tick(self) -> int:
         self.moment += 1
@@ -148,8 +153,9 @@ class CacheMachine(RuleBasedStateMachine):
 
     async def handle(self, exchange: Exchange) -> Response:
         """The innermost handler."""
-        version = self.versions.get(exchange.request.path, 0)
-        waiting = Waiting(exchange, version, self.moment, self.site.wall(), self.loop.create_future())
+        waiting = Waiting(
+            exchange, self.version(exchange.request.target), self.moment, self.site.wall(), self.loop.create_future()
+        )
         self.waiting.append(waiting)
         self.permits += 1
         try:
@@ -304,7 +310,7 @@ class CacheMachine(RuleBasedStateMachine):
         if condition:
             owner = user if self.model.per_user else ""
             fields["If-None-Match"] = Content(url, owner, one, self.version(url)).etag
-        moment, versions = self.tick(), dict(self.versions)
+        moment, versions = self.tick(), {path: count * _STEP for path, count in self.versions.items()}
         at = self.site.wall()
         asked = Asked(f"q{moment}", method, url, user, one, control, has_credentials, moment, at, versions)
         client = Client(asked, self.loop.create_task(self.client(asked, fields)))
@@ -399,6 +405,7 @@ class CacheMachine(RuleBasedStateMachine):
         wish=st.sampled_from(WISHES),
         control=controls,
         varies=seldom,
+        has_etag=st.booleans(),
         fails=st.sampled_from([None, None, 503, "refused"]),
     )
     def come_back(
@@ -411,6 +418,7 @@ class CacheMachine(RuleBasedStateMachine):
         wish: str,
         control: str,
         varies: bool,
+        has_etag: bool,
         fails: int | str | None,
     ) -> None:
         """One client after the other a while later, with an upstream that answers, or fails, at once."""
@@ -424,7 +432,7 @@ class CacheMachine(RuleBasedStateMachine):
                 if fails == "refused":
                     self.waiting[0].answer.set_exception(ConnectionRefused())
                 else:
-                    self.reply(self.waiting[0], control, status=503 if fails else 200, varies=varies, has_etag=True)
+                    self.reply(self.waiting[0], control, status=503 if fails else 200, varies=varies, has_etag=has_etag)
                 self.go_on()
         assert not self.clients
 
@@ -432,6 +440,11 @@ class CacheMachine(RuleBasedStateMachine):
 
     def changed(self, path: str, url: str, user: str, validity: Validity) -> None:
         self.model.changes.append(Change(self.tick(), path, url, user, validity, self.site.wall()))
+
+    @rule()
+    def change_by_itself(self) -> None:
+        """What the upstream shows changes, and nobody is told."""
+        self.drift = min(self.drift + 1, _STEP - 1)
 
     @rule(
         url=targets,

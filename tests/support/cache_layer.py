@@ -20,7 +20,7 @@ from proxy.config.policies import TimeoutConfig
 from proxy.errors import ProxyError
 from proxy.exchange import Body, Exchange, Handler, Response
 from proxy.policies.caching.cache import Cache
-from proxy.policies.caching.errand import Filling, rules_of
+from proxy.policies.caching.filling import Filling, rules_of
 from proxy.policies.caching.fills import Fills
 from proxy.policies.caching.invalidate import Invalidate
 from proxy.policies.caching.shadow import ShadowCache

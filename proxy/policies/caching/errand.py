@@ -1,30 +1,26 @@
 """What a fill is sent for: asks Redis, then the upstream, and says what may be kept of the answer, and where."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from math import log
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from proxy.config.caching import CacheConfig
-from proxy.exchange import Exchange, Handler, Request, Response
-from proxy.policies.caching.delivery import Delivery
+from proxy.exchange import Exchange, Request, Response
 from proxy.policies.caching.fill import Fill
+from proxy.policies.caching.filling import Filling, passing_key, polled_key, put, resting_key
 from proxy.policies.caching.keeper import TOO_LARGE, Judged, Outcome, refusal_of
-from proxy.policies.caching.store import CacheStore
 from proxy.policies.outcome import FIRST_FAILURE_STATUS
 from proxy.protocol.caching.directives import NO_DIRECTIVES
 from proxy.protocol.caching.keys import CacheKey
 from proxy.protocol.caching.ranges import combined, part_of
 from proxy.protocol.caching.reuse import Use, use_of
-from proxy.protocol.caching.stored import Part, Rules, StoredResponse, Terms, Validity
+from proxy.protocol.caching.stored import Part, StoredResponse, Terms, Validity
 from proxy.protocol.caching.terms import stored_fields, terms_of
 from proxy.protocol.caching.updating import freshened_fields, selects, updated
 from proxy.protocol.caching.vary import variant_of
-from proxy.protocol.fields import CONDITION, CONTENT_LENGTH, CREDENTIALS, INTERNAL, KINDS
+from proxy.protocol.fields import CONDITION, CONTENT_LENGTH, INTERNAL, KINDS
 from proxy.protocol.headers import RawHeaders
 from proxy.protocol.request_checks import CheckedFields
-from proxy.storage.memory import Entry, Memory
-from proxy.telemetry.cache_instruments import RouteCacheMetrics
+from proxy.storage.memory import Entry
 
 if TYPE_CHECKING:
     from proxy.storage.shared_cache import Found, SharedCache
@@ -42,11 +38,6 @@ REST: Final = 1.0
 RETAINED: Final = 600.0
 """Seconds for which a response with a validator is kept after its end, so that the upstream may answer 304."""
 RETAINED_FOR_FALLBACK: Final = 7 * 86_400.0
-_JITTERED: Final = 60.0
-"""Seconds of freshness from which its end is spread: what was stored together shall not expire together."""
-_SPREAD: Final = 0.1
-_EARLIEST: Final = 10.0
-"""Times the duration of the fill before the end: the first early refresh is less likely than 1 in 22,000 before."""
 _ADDED: Final = frozenset({b"x-forwarded-for", b"x-real-ip"})
 """What every request to the upstream says of the client's address."""
 _KEPT: Final = frozenset({"stored", "updated"})
@@ -54,52 +45,6 @@ _KEPT: Final = frozenset({"stored", "updated"})
 _NOT_MODIFIED: Final = 304
 _PARTIAL: Final = 206
 _OK: Final = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Filling:
-    """What all errands of one route have in common."""
-
-    inner: Handler
-    config: CacheConfig
-    rules: Rules
-    store: CacheStore
-    memory: Memory
-    metrics: RouteCacheMetrics
-    keeps_good: bool
-    """Whether a fallback of the route may need what is outdated."""
-
-
-def rules_of(config: CacheConfig) -> Rules:
-    """The route's configuration as the pure decisions take it."""
-    return Rules(
-        ttl=config.ttl,
-        respect_origin=config.respect_origin,
-        negative_ttl=config.negative_ttl,
-        stale_while_revalidate=config.stale_while_revalidate,
-        stale_if_error=config.stale_if_error,
-        stores_cookies=config.set_cookie == "store",
-        is_private=bool(config.per_user),
-        vary=tuple(sorted(name.lower().encode() for name in config.vary)),
-    )
-
-
-def passing_key(key: bytes, kinds: int) -> bytes:
-    """Under what is remembered that a response could not be stored; apart for requests whose `kinds` have credentials.
-
-    Else anybody could, with credentials of his own, keep all others from sharing fills.
-    """
-    return key + b"+" if kinds & CREDENTIALS else key
-
-
-def polled_key(key: bytes) -> bytes:
-    """Under what is remembered that a client has been told 304 while nothing is stored: who asks next has it fetched."""
-    return key + b"?"
-
-
-def resting_key(key: bytes) -> bytes:
-    """Under what is remembered that a refresh has brought nothing: a failing upstream is not asked for every hit."""
-    return key + b"~"
 
 
 class FromShared(Response):
@@ -359,25 +304,6 @@ class Errand:
         self._release()
 
 
-def put(filling: Filling, key: bytes, stored: StoredResponse, noted: int) -> None:
-    """Put a response into the memory, unless it has been outdated since `noted`, and work out what its hits need."""
-    config = filling.config
-    entry = filling.memory.put(key, stored, noted, max_variants=config.max_variants, keeps_good=filling.keeps_good)
-    terms = stored.terms
-    if entry is None or stored.part is not None or terms.always_validates:
-        return
-    entry.delivery = Delivery(stored)
-    end = terms.fresh_until
-    if config.early_refresh:
-        left = end - entry.stored_at
-        if left >= _JITTERED:
-            end -= left * _SPREAD * filling.store.random()
-        entry.refresh_at = end - _EARLIEST * stored.fill_seconds
-    else:
-        entry.refresh_at = end
-    entry.ends_at = end
-
-
 def _joined(entry: Entry, stored: StoredResponse, limit: int) -> StoredResponse:
     """A part, together with what is there already, if they are of the same and `limit` bytes hold both."""
     both = None if entry.validity else combined(entry.stored, stored)
@@ -390,14 +316,6 @@ def _varies_on_ours(terms: Terms) -> str:
     Who asks is in what we add, not in what selects a response.
     """
     return "vary" if any(name in _ADDED or KINDS[name] & INTERNAL for name in terms.vary) else ""
-
-
-def is_due(entry: Entry, now: float, random: float) -> bool:
-    """Whether a request that is answered from a fresh entry should have it fetched anew before its end.
-
-    Vattani, Chierichetti, Lowenstein: Optimal Probabilistic Cache Stampede Prevention (2015), with beta 1.
-    """
-    return now - entry.stored.fill_seconds * log(max(random, 1e-12)) >= entry.ends_at
 
 
 def validators_of(stored: StoredResponse) -> Sequence[tuple[bytes, bytes]]:

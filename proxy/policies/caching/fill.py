@@ -7,7 +7,7 @@ connection, is given back as soon as the body has come, whoever still reads it.
 import asyncio
 import logging
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
@@ -90,9 +90,9 @@ class Fill(Generic[K]):
         self._whole: StoredResponse | None = None
         self._handed_over: Response | None = None
         """The response as it comes, for the one who reads it without anything being kept."""
-        self._arriving: set[asyncio.Future[bool]] = set()
-        """Those who wait for the head."""
-        self._completing: set[asyncio.Future[bool]] = set()
+        self._arriving: dict[asyncio.Future[bool], None] = {}
+        """Those who wait for the head, in the order in which they came: so they go on."""
+        self._completing: dict[asyncio.Future[bool], None] = {}
         """Those who wait for the last byte."""
         self._is_expected = kind not in _UNATTENDED
         """Whether the one who has begun it has still to come and wait."""
@@ -161,10 +161,10 @@ class Fill(Generic[K]):
             raise LookupError("the head has not come yet")
         return self._head
 
-    async def _wait(self, waiting: set[asyncio.Future[bool]], deadline: float | None) -> None:
+    async def _wait(self, waiting: dict[asyncio.Future[bool], None], deadline: float | None) -> None:
         fills = self._fills
         waiter: asyncio.Future[bool] = fills.loop.create_future()
-        waiting.add(waiter)
+        waiting[waiter] = None
         timer = None
         if deadline is not None:
             # The upstream's own limit has the better explanation, if it ends at the same time.
@@ -174,7 +174,7 @@ class Fill(Generic[K]):
         finally:
             if timer is not None:
                 timer.cancel()
-            waiting.discard(waiter)
+            del waiting[waiter]
             self._left()
         if not in_time:
             raise DeadlineExceeded(LATE)
@@ -379,7 +379,7 @@ def _settle(waiter: asyncio.Future[bool], in_time: bool) -> None:
         waiter.set_result(in_time)
 
 
-def _wake(waiting: set[asyncio.Future[bool]]) -> None:
+def _wake(waiting: Iterable[asyncio.Future[bool]]) -> None:
     for waiter in waiting:
         _settle(waiter, True)
 

@@ -3,7 +3,7 @@
 from typing import Final
 
 from proxy.exchange import Exchange, Response
-from proxy.policies.caching.errand import Filling
+from proxy.policies.caching.filling import Filling
 from proxy.policies.caching.keeper import refusal_of
 from proxy.policies.caching.user import user_reader
 from proxy.protocol.caching.directives import NO_DIRECTIVES, request_directives

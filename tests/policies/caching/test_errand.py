@@ -12,7 +12,8 @@ import pytest
 from proxy.config.caching import CacheConfig
 from proxy.errors import ConnectionRefused
 from proxy.exchange import Exchange, Response
-from proxy.policies.caching.errand import is_due, passing_key, rules_of, validators_of
+from proxy.policies.caching.errand import validators_of
+from proxy.policies.caching.filling import is_due, passing_key, rules_of
 from proxy.protocol.caching.stored import Part, Rules, Validity
 from proxy.protocol.fields import CREDENTIALS, DIRECTIVES
 from proxy.storage.memory import Entry
