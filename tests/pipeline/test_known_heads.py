@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from proxy.server.connection import HAS_LANE
 from tests.support.app import RunningApp, running_app
 from tests.support.client import RawClient, fetch
 from tests.support.settings import policies
@@ -34,7 +35,7 @@ async def test_same_bytes_from_other_connections_are_requests_of_their_own() -> 
             async with RawClient(app.port) as client:
                 answers += [await send_whole(client), await send_whole(client)]
 
-    assert known(app) == 1
+    assert known(app) == HAS_LANE
     assert [answer.status for answer in answers] == [200] * 6
     assert len({answer.header("X-Request-ID") for answer in answers}) == 6
     assert len(upstream.requests) == 6
