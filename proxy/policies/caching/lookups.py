@@ -83,6 +83,7 @@ class Lookups:
         """What another's fill has brought in the meantime, if it will do."""
         if look.is_forced or not look.validates:
             return None
+        look.before = None  # it may have been purged
         look.entry = self._memory.find(look.key.digest, exchange.request.fields)
         return self.answer(exchange, look)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from proxy.errors import CollapsedFailure, ConnectionRefused, DeadlineExceeded
+from proxy.errors import BulkheadFull, CollapsedFailure, ConnectionRefused, DeadlineExceeded
 from proxy.exchange import Exchange, Response
 from proxy.protocol.caching.stored import Validity
 from tests.support.cache_layer import FRESH, Answer, CacheLayer, Held, ended, reply, validated, versions
@@ -394,6 +394,24 @@ async def test_nobody_joins_a_request_from_before_a_change(validity: Validity) -
     assert (await early).body == b"old"
 
     assert ((await site.get()).body, site.fetches) == (b"new", 2), "the older answer is not stored"
+
+
+async def test_what_is_gone_is_not_validated_by_who_has_to_ask_a_second_time() -> None:
+    refresh = Held(BulkheadFull(request_written=False))
+    tagged = {"Cache-Control": "max-age=10, stale-while-revalidate=10", "ETag": '"1"'}
+    site = CacheLayer(reply(tagged, b"bad"), refresh, validated({"ETag": '"1"'}, {"ETag": '"1"'}, b"good"))
+
+    await site.get()
+    site.later(11)
+    await site.get()
+    site.later(20)
+    waiting = site.asking()
+    await site.settle()
+    site.purge("*", Validity.GONE)
+    refresh.comes()
+
+    assert (await waiting).body == b"good"
+    assert "if-none-match" not in site.fetched()
 
 
 async def test_mutation_outdates_before_it_is_answered() -> None:
