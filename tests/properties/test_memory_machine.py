@@ -213,7 +213,9 @@ class MemoryMachine(RuleBasedStateMachine):
             if validity is Validity.SOFT:
                 assert 0.0 < entry.softened_at <= softened_at
         assert (entry.validity is Validity.SOFT) is (entry.softened_at > 0.0)
-        newest = max(put.stored.terms.date for put in candidates if self.is_there(put))
+        # One with Vary may go before a newer one without: of its own kind it is the newest.
+        alike = [put for put in candidates if bool(put.stored.terms.vary) == bool(entry.stored.terms.vary)]
+        newest = max(put.stored.terms.date for put in alike if self.is_there(put))
         assert entry.stored.terms.date == newest
 
     def changes_of_tags(self) -> set[str]:
