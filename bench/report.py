@@ -48,6 +48,7 @@ def goal_table(results: Results) -> str:
             _ratio_goal(
                 f"`{target}`, `limited`: CPU per refusal / per `get`", refusal_ratios(results.samples, target), 0.25
             ),
+            _ratio_goal(f"`{target}`, `hit`: CPU per hit / nginx's", hit_ratios(results.samples, target), 1.5),
         )
         if row
     ]
@@ -87,6 +88,12 @@ def refusal_ratios(samples: Sequence[Sample], target: str) -> list[float]:
     """CPU per refusal against the target's own CPU per proxied request, round by round."""
     refused, proxied = _rounds(samples, "limited", target), _rounds(samples, "get", target)
     return [one.cpu_us / other.cpu_us for one, other in zip(refused, proxied, strict=False)]
+
+
+def hit_ratios(samples: Sequence[Sample], target: str) -> list[float]:
+    """CPU per hit against that of nginx's proxy_cache, round by round; empty without nginx."""
+    own, peer = _rounds(samples, "hit", target), _rounds(samples, "hit", "nginx")
+    return [mine.cpu_us / its.cpu_us for mine, its in zip(own, peer, strict=False)]
 
 
 def start_table(starts: Sequence[Start], loaded_rss: dict[str, int]) -> str:
