@@ -66,6 +66,7 @@ async def test_nobody_fetches_what_is_being_fetched() -> None:
     await site.get()
     site.later(12)
     assert [(await site.get()).body for _ in range(5)] == [b"old"] * 5
+    await site.settle()
     assert site.fetches == 2
     refresh.comes()
     await site.settle()
